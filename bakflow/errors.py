@@ -204,6 +204,12 @@ class StoreNotWritable(StoreError):
     code = 'store-not-writable'
 
 
+class NotAStore(StoreError):
+    """There is no store at this target yet."""
+
+    code = 'store-none'
+
+
 class StoreForeign(StoreError):
     """The store belongs to another deployment."""
 
