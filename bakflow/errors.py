@@ -158,6 +158,20 @@ class ImageRefused(ResourceVanished):
     code = 'image-refused'
 
 
+class ResourceBusy(CloudError):
+    """The resource is in use, has dependents, or changes its state."""
+
+    code = 'resource-busy'
+    retry = Retry.SOON
+
+
+class AmbiguousCreate(CloudError):
+    """The answer to a create was lost: the resource may exist or not."""
+
+    code = 'create-ambiguous'
+    retry = Retry.SOON
+
+
 class WaitTimeout(CloudError):
     """A resource did not reach its state before the deadline."""
 
