@@ -113,6 +113,9 @@ class CloudError(BakflowError):
 
     code = 'cloud'
 
+    #: Seconds that the service itself asks to wait (Retry-After).
+    retry_after = 0.0
+
 
 class CloudUnavailable(CloudError):
     """No answer, or 429 or 5xx, for longer than the retries last."""
