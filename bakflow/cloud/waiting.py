@@ -1,0 +1,144 @@
+"""Waiting until a resource is as it should be, or cannot become so.
+
+A wait has a deadline, sees every way to fail, survives answers that do not
+come, and stops when the flow must stop: ``pause`` is the caller's, it sleeps
+and raises. Nothing is remembered: after a crash the wait starts anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import NoReturn
+
+from bakflow import errors
+from bakflow.cloud.resources import Resource
+
+Get = Callable[[], Resource]
+Pause = Callable[[float], None]
+Observe = Callable[[Resource], None]
+Explain = Callable[[Resource], str | None]
+
+_FIRST, _GROWTH, _LONGEST = 0.2, 1.5, 5.0
+
+
+def is_failed(status: str) -> bool:
+    """The states that a resource does not leave by itself."""
+    return status.startswith('error') or status in (
+        'killed', 'deleted', 'deactivated')
+
+
+def until(get: Get, *, want: Collection[str],
+          failed: Callable[[str], bool] = is_failed, deadline_seconds: float,
+          pause: Pause, observe: Observe | None = None,
+          explain: Explain | None = None) -> Resource:
+    """Look until the status is one of ``want``; the resource then.
+
+    The first look comes after 0.2 s, the next ones at intervals that grow by
+    half up to 5 s.
+
+    :param observe: is told each resource seen (for progress).
+    :param explain: what the service says about a failure, if anything.
+    :raises ResourceFailed: it went to a failed state.
+    :raises ResourceVanished: it is gone.
+    :raises WaitTimeout: the deadline passed.
+    """
+    wait = _Wait(deadline_seconds, pause, f'become {_either(want)}')
+    while True:
+        wait.sleep()
+        seen = wait.look(get)
+        if seen is None:
+            continue
+        if observe is not None:
+            observe(seen)
+        if seen.status in want:
+            return seen
+        if failed(seen.status):
+            _fail(seen, want, explain)
+
+
+def gone(get: Get, *, deadline_seconds: float, pause: Pause,
+         failed: Callable[[str], bool] = lambda s: s.startswith('error'),
+         observe: Observe | None = None,
+         explain: Explain | None = None) -> None:
+    """Look until the resource is gone.
+
+    :raises ResourceFailed: it went to ``error_deleting`` or another state
+        that begins with ``error``.
+    :raises WaitTimeout: the deadline passed.
+    """
+    wait = _Wait(deadline_seconds, pause, 'be gone')
+    while True:
+        wait.sleep()
+        try:
+            seen = wait.look(get)
+        except errors.ResourceVanished:
+            return
+        if seen is None:
+            continue
+        if observe is not None:
+            observe(seen)
+        if seen.status == 'deleted':
+            return
+        if failed(seen.status):
+            _fail(seen, ('gone',), explain)
+
+
+class _Wait:
+    """The clock of one wait, and what was seen last."""
+
+    def __init__(self, deadline_seconds: float, pause: Pause,
+                 wanted: str) -> None:
+        self._end = time.monotonic() + deadline_seconds
+        self._seconds = deadline_seconds
+        self._pause = pause
+        self._wanted = wanted
+        self._interval = _FIRST
+        self._last: Resource | None = None
+        self._missed = 0
+        self._error: errors.CloudError | None = None
+
+    def sleep(self) -> None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            self._time_out()
+        self._pause(min(self._interval, left))
+        self._interval = min(_LONGEST, self._interval * _GROWTH)
+
+    def look(self, get: Get) -> Resource | None:
+        """What is there; None when the service did not answer."""
+        try:
+            seen = get()
+        except errors.CloudUnavailable as exc:
+            self._missed += 1
+            self._error = exc
+            return None
+        self._last = seen
+        return seen
+
+    def _time_out(self) -> NoReturn:
+        what = str(self._last) if self._last else 'the resource'
+        status = self._last.status if self._last else 'not known'
+        text = (f'{what} did not {self._wanted} within '
+                f'{self._seconds:.0f} s: its status is {status}')
+        if self._missed:
+            text += f', and {self._missed} looks found no answer'
+        raise errors.WaitTimeout(
+            text, resource=what if self._last else None,
+            request_id=self._error.request_id if self._error else None,
+            hint='look at the service; raise the deadline if it is only '
+                 'slow') from self._error
+
+
+def _fail(seen: Resource, want: Collection[str],
+          explain: Explain | None) -> NoReturn:
+    reason = explain(seen) if explain is not None else None
+    text = (f'{seen} became {seen.status} where {_either(want)} was waited '
+            f'for')
+    raise errors.ResourceFailed(
+        f'{text}: {reason}' if reason else text, resource=str(seen),
+        hint='the log of the service tells more')
+
+
+def _either(want: Collection[str]) -> str:
+    return ' or '.join(sorted(want))
