@@ -74,8 +74,9 @@ class Budget:
         return self._queue[0] is ticket and self.used + size <= self.limit
 
 
-#: The budget of this process; :func:`configure` changes its limit.
-default = Budget(256 * layout.MIB)
+#: The budget of this process; :func:`configure` changes its limit. Two
+#: disks can be written at once, or one written and two read.
+default = Budget(320 * layout.MIB)
 
 
 def configure(limit: int) -> None:

@@ -62,10 +62,12 @@ class _Listing:
             if pack is not None:
                 self.packs.setdefault(pack[0], []).append(
                     (pack[1], name, size))
-            elif parts[0] == 'm' and len(parts) == 3:
+            elif len(parts) != 3 or not layout.is_session(parts[1]):
+                continue        # not of this version: not ours to remove
+            elif parts[0] == 'm':
                 self.pages.setdefault(parts[1], []).append(
                     ('/'.join(parts[1:]), name, size))
-            elif parts[0] == 's' and len(parts) == 3:
+            elif parts[0] == 's':
                 self.sessions.setdefault(parts[1], []).append((name, size))
 
     def writers(self) -> set[str]:
@@ -162,32 +164,33 @@ class Pass:
         space, report = self._space, self._report
         listing = _Listing(space)
         marks = _Marks(space)
+        known = known_heads()   # before the look: what is new is listed
         marks.look()
         alive = living()
-        old = {s for s in listing.sessions if layout.is_session(s)}
+        old = set(listing.sessions)
         for session in sorted(old):
             if lives(session, alive):
                 marks.keep(session)
         # Not in the first listing, so at most just begun: never fenced.
         marks.look_for_sessions(old)
-        if self._blocked(marks, known_heads):
+        if self._blocked(marks, known):
             return
         for session in sorted(old - marks.sessions):
             if not lives(session, alive):
                 space.backend.delete(
                     layout.session_name(space.name, session))
                 report.fenced.append(session)
+        known = known_heads()
         marks.look()
         marks.look_for_sessions(old)
         report.heads += len(marks.heads)
         report.sessions += len(marks.seen)
-        if not self._blocked(marks, known_heads):
+        if not self._blocked(marks, known):
             self.sweep(listing, marks, alive)
 
-    def _blocked(self, marks: _Marks,
-                 known_heads: Callable[[], Collection[str]]) -> bool:
+    def _blocked(self, marks: _Marks, known: Collection[str]) -> bool:
         listed = {backup for backup, _ in marks.heads}
-        missing = sorted(set(known_heads()) - listed)
+        missing = sorted(set(known) - listed)
         if missing:
             why = f'heads are not listed: {", ".join(missing[:5])}'
         elif marks.damaged:
@@ -201,8 +204,7 @@ class Pass:
     def sweep(self, listing: _Listing, marks: _Marks,
                alive: Collection[str]) -> None:
         for session in sorted(listing.writers()):
-            if session in marks.sessions or (layout.is_session(session)
-                                             and lives(session, alive)):
+            if session in marks.sessions or lives(session, alive):
                 continue
             packs = marks.packs.get(session, set())
             for name, size in listing.sessions.get(session, ()):
@@ -234,7 +236,7 @@ def abort(space: Space, flow: str) -> CollectReport:
     _refuse_committed(space, flow)
     listing = _Listing(space)
     ours = {s for s in listing.writers()
-            if layout.is_session(s) and layout.flow_of(s) == flow}
+            if layout.flow_of(s) == flow}
     for session in sorted(ours & set(listing.sessions)):
         space.backend.delete(layout.session_name(space.name, session))
         report.fenced.append(session)

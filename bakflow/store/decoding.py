@@ -45,11 +45,11 @@ class PageDamage(NamedTuple):
 
 
 def runs(space: Space, disk: HeadDisk, sessions: Sessions,
-         start: int = 0) -> Iterator[tuple[int, int, int] | PageDamage]:
-    """First chunk, length and reference of each run from chunk ``start``.
+         start: int = 0, end: int = 1 << 62) -> Iterator[tuple[int, int, int] | PageDamage]:
+    """First chunk, length and reference of runs from ``start`` to ``end``.
 
-    Zeros have ZERO_REF. A run may begin before ``start``; the last one may
-    not go on past the disk's end.
+    Both are chunks. Zeros have ZERO_REF. The first run may begin before
+    ``start`` and the last may go on past ``end``.
     """
     per_page = space.params.page // layout.CHUNK
     total = layout.chunks(disk.size)
@@ -58,6 +58,8 @@ def runs(space: Space, disk: HeadDisk, sessions: Sessions,
         count = min(per_page, total - first)
         if first + count <= start:
             continue
+        if first >= end:
+            return
         if page is None:
             yield first, count, ZERO_REF
             continue

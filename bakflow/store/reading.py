@@ -123,7 +123,8 @@ class Reader:
     def _runs(self, disk: int, sessions: Sessions, start: int,
               end: int) -> Iterator[tuple[int, int, int]]:
         """Runs clipped to chunks ``start`` to ``end``."""
-        for run in runs(self._space, self.head.disks[disk], sessions, start):
+        for run in runs(self._space, self.head.disks[disk], sessions, start,
+                        end):
             if isinstance(run, PageDamage):
                 raise located(run.error, self.head.backup_id, disk,
                               run.first * CHUNK, run.length * CHUNK)

@@ -233,16 +233,23 @@ class Session:
                 f'packs or pages of session {self.name} have vanished',
                 resource=f'backup {self.backup_id}')
         self.check()
-        head = self._put_head(state, document)
+        try:
+            head = self._put_head(state, document)
+        except errors.StoreCorrupt:
+            self._check_or_retract()    # a successor may have removed it
+            raise
+        self._check_or_retract()
+        self._head = head
+        self._clean_up()
+        return head
+
+    def _check_or_retract(self) -> None:
         try:
             self.check()
         except errors.LeaseLost:
             self._space.backend.delete(layout.head_name(
                 self._space.name, self.backup_id, self.name))
             raise
-        self._head = head
-        self._clean_up()
-        return head
 
     def _put_head(self, state: State, document: dict[str, Any]) -> Head:
         disks = [HeadDisk(d.size, tuple(d.pages), d.chain)

@@ -135,7 +135,7 @@ class DiskWriter:
                 self._checkpoint(self._pause)
         except errors.Interrupted as exc:
             interrupted = exc
-            self._drain()
+            self._drain(exc)
         except errors.StoreError:
             self._save_what_is()
             raise
@@ -146,16 +146,21 @@ class DiskWriter:
             raise self._fault
         self._tell()
 
-    def _drain(self) -> None:
+    def _drain(self, cause: errors.Interrupted) -> None:
         """Make durable what was read; read no more."""
         self._lines.halt.set()
         self._lines.segments.put(None)
         deadline = time.monotonic() + _PATIENCE
-        while self._running:
-            self._step()
-            if 'read' in self._running and time.monotonic() > deadline:
-                self._source.cancel()
-                deadline = float('inf')
+        try:
+            while self._running:
+                self._step()
+                if 'read' in self._running and time.monotonic() > deadline:
+                    self._source.cancel()
+                    deadline = float('inf')
+        except errors.StoreError as exc:
+            LOG.warning('Not all that was read could be stored: %s', exc)
+            self._save_what_is()
+            raise cause from exc
 
     def _save_what_is(self) -> None:
         """The store failed: what is durable already is worth a try."""

@@ -98,7 +98,11 @@ class FilesystemBackend:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temp)
-        self._sync_folder(folder)
+        # All of them, since another process may have made one and not yet
+        # synced it; it costs next to nothing when there is nothing to do.
+        while len(folder) >= len(str(self.root)):
+            self._sync_folder(folder)
+            folder = os.path.dirname(folder)
         return True
 
     def _into_place(self, temp: str, path: str) -> None:
@@ -156,7 +160,8 @@ class FilesystemBackend:
             self._make_folder(parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-            self._sync_folder(parent)
+            if len(folder) <= len(str(self.root)):
+                self._sync_folder(parent)
 
     @staticmethod
     def _sync_folder(folder: str) -> None:

@@ -6,16 +6,16 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from bakflow import errors
-from bakflow.store import FileSource, buffers
-from tests.unit.store.conftest import (
+from storekit import (
     KIB,
     MIB,
     BytesSource,
     make_house,
     mixed,
 )
+
+from bakflow import errors
+from bakflow.store import FileSource, buffers
 
 SIZES = [0, 1, 4095, 16 * KIB, 16 * KIB + 1, 4 * MIB - 1, 4 * MIB,
          8 * MIB, 8 * MIB + 5, 21 * MIB + 12345]
