@@ -18,6 +18,7 @@ from bakflow.devcloud.cinder import (
 )
 from bakflow.devcloud.cinder_volumes import (
     check_image_fits,
+    check_quota,
     find,
 )
 from bakflow.devcloud.state import Image, Volume, new_id
@@ -153,7 +154,7 @@ def reimage(cloud: DevCloud, request: Request, volume: Volume,
     image = cloud.state.images.get(wanted)
     if image is None or not cloud.sees_image(request, image):
         raise ApiError(404, f'Image {wanted} could not be found.')
-    check_image_fits(image, volume.size)
+    check_image_fits(cloud, image, volume.size)
     reserved = boolean('reimage_reserved',
                        data.get('reimage_reserved', False))
     allowed = ['available', 'error']
@@ -179,7 +180,6 @@ def extend(cloud: DevCloud, request: Request, volume: Volume,
         raise ApiError(400, 'Invalid input received: New size for extend '
                        'must be greater than current size. (current: '
                        f'{volume.size}, extended: {size}).')
-    from bakflow.devcloud.cinder_volumes import check_quota
     check_quota(cloud, request.project_id, gigabytes=size - volume.size)
     cloud.state.set_status(volume, 'extending')
     transfer.start_extend(cloud, request, volume, size)

@@ -193,7 +193,7 @@ def _image(cloud: DevCloud, request: Request,
     return image
 
 
-def check_image_fits(image: Image, size: int) -> None:
+def check_image_fits(cloud: DevCloud, image: Image, size: int) -> None:
     """Cinder's checks before an image goes to a volume.
 
     :raises ApiError: 400 with its text.
@@ -201,7 +201,7 @@ def check_image_fits(image: Image, size: int) -> None:
     if image.status != 'active':
         raise ApiError(400, f'Invalid input received: Image {image.id} is '
                        'not active.')
-    gib = -(-(image.size or 0) // (1 << 30))
+    gib = -(-(image.size or 0) // cloud.gib)
     if gib > size:
         raise ApiError(400, 'Invalid input received: Size of specified '
                        f'image {gib}GB is larger than volume size {size}GB.')
@@ -298,7 +298,7 @@ def create(cloud: DevCloud, request: Request) -> Answer:
         if zone not in cloud.zones:
             raise ApiError(400, f"Availability zone '{zone}' is invalid.")
         if image is not None:
-            check_image_fits(image, size)
+            check_image_fits(cloud, image, size)
         check_quota(cloud, request.project_id, volumes=1, gigabytes=size)
         volume = Volume(
             new_id(), request.project_id, request.caller.user.id, size, kind,

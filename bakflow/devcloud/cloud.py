@@ -41,11 +41,16 @@ class DevCloud:
     :param port: to listen on; 0 takes a free one.
     :param token_life: seconds until a token expires.
     :param delays: overrides of ``delay`` by operation (``volume.create`` ...)
+    :param gib: bytes that a GiB of a volume has here; a smaller one makes
+        tests quick where nothing depends on the real size.
+    :param hashes: False leaves images without checksum and os_hash_value,
+        whose computing takes 4 CPU seconds a GiB.
     """
 
     def __init__(self, data_dir: str | os.PathLike[str], delay: float = 0.02,
                  port: int = 0, token_life: float = 14400,
-                 delays: dict[str, float] | None = None) -> None:
+                 delays: dict[str, float] | None = None, *,
+                 gib: int = GIB, hashes: bool = True) -> None:
         self.data_dir = os.fspath(data_dir)
         os.makedirs(self.data_dir, mode=0o700, exist_ok=True)
         for kind in ('volumes', 'snapshots', 'images'):
@@ -66,6 +71,8 @@ class DevCloud:
         self.image_size_cap: int | None = 1 << 40
         #: how many images a project may have; None: no limit
         self.image_limit: int | None = None
+        self.gib = gib
+        self.hashes = hashes
         self._port = port
         self._listener: Listener | None = None
 
@@ -225,13 +232,13 @@ class DevCloud:
             image_metadata=dict(image_metadata or {}))
         path = self.volume_path(volume.id)
         if data is None or callable(data):
-            files.make_empty(path, size_gib * GIB)
+            files.make_empty(path, size_gib * self.gib)
         else:
-            files.copy_sparse(os.fspath(data), path, size_gib * GIB)
+            files.copy_sparse(os.fspath(data), path, size_gib * self.gib)
         if callable(data):
             with open(path, 'r+b') as f:
                 data(f)
-            os.truncate(path, size_gib * GIB)
+            os.truncate(path, size_gib * self.gib)
         with self.state.lock:
             self.state.volumes[volume.id] = volume
             self.state.set_status(volume, status)

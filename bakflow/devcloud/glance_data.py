@@ -93,8 +93,9 @@ def download(cloud: DevCloud, request: Request) -> Answer:
     if image.status != 'active' or image.size is None:
         return Answer(204)
     part = _range(request, image.size)
-    headers = {'Content-Type': _UPLOAD_TYPE,
-               'Content-MD5': image.checksum or ''}
+    headers = {'Content-Type': _UPLOAD_TYPE}
+    if image.checksum:
+        headers['Content-MD5'] = image.checksum
     path = cloud.image_path(image.id)
     if part is None:
         return Answer(200, FileBody(path, 0, image.size), headers)
@@ -187,7 +188,7 @@ def store(cloud: DevCloud, image: Image, path: str) -> None:
     if cloud.image_size_cap is not None and size > cloud.image_size_cap:
         cloud.state.set_status(image, 'queued')
         raise content.Refused('The provided image is too large.')
-    md5, sha512 = _hashes(path)
+    md5, sha512 = _hashes(path) if cloud.hashes else (None, None)
     try:
         virtual_size = content.check_image(path, image.disk_format,
                                            image.container_format)

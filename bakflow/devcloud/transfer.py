@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bakflow.devcloud import content, files, formats, glance_data
-from bakflow.devcloud.state import GIB, Image, Snapshot, Volume
+from bakflow.devcloud.state import Image, Snapshot, Volume
 from bakflow.devcloud.work import Failed, Job
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ def start_create(cloud: DevCloud, request: Request, volume: Volume,
                 _image_to_volume(cloud, volume, image)
             elif isinstance(source, Snapshot):
                 files.copy_sparse(cloud.snapshot_path(source.id), path,
-                                  volume.size * GIB)
+                                  volume.size * cloud.gib)
                 volume.image_metadata = dict(source.image_metadata)
             elif source is not None:
                 files.copy_sparse(cloud.volume_path(source.id), path,
-                                  volume.size * GIB)
+                                  volume.size * cloud.gib)
                 volume.image_metadata = dict(source.image_metadata)
             else:
-                files.make_empty(path, volume.size * GIB)
+                files.make_empty(path, volume.size * cloud.gib)
         except (Failed, OSError, content.Refused, KeyError) as e:
             cloud.message(volume, request_id, 'schedule allocate volume:'
                           'Could not find any available weighted backend.',
@@ -72,9 +72,10 @@ def _image_to_volume(cloud: DevCloud, volume: Volume, image: Image) -> None:
 
     :raises Refused: when Cinder does not take the image.
     """
-    formats.image_to_file(cloud.image_path(image.id), image.disk_format,
-                          cloud.volume_path(volume.id), volume.size * GIB,
-                          volume.type.backend)
+    formats.image_to_file(
+        cloud.image_path(image.id), image.disk_format,
+        cloud.volume_path(volume.id), volume.size * cloud.gib,
+        volume.type.backend)
     volume.image_metadata = {
         **image.properties, 'image_id': image.id,
         'image_name': image.name or '', 'checksum': image.checksum or '',
@@ -108,7 +109,7 @@ def start_extend(cloud: DevCloud, request: Request, volume: Volume,
         except Failed:
             cloud.state.set_status(volume, 'error_extending')
             return
-        os.truncate(cloud.volume_path(volume.id), size * GIB)
+        os.truncate(cloud.volume_path(volume.id), size * cloud.gib)
         volume.size = size
         cloud.state.set_status(volume, 'available')
 
