@@ -136,19 +136,24 @@ def connect(conf: cfg.ConfigOpts) -> Cloud:
 def _log_in(connection: openstack.connection.Connection,
             options: Any) -> Cloud:
     """Fetch a token and a catalog: what is wrong shows here."""
-    session, adapter = connection.session, connection.block_storage
-    # A profile or environment may ask for retries or for no TLS: only the
-    # latter is the operator's to decide.
+    session = connection.session
     session.timeout = options.http_timeout
-    doing = 'log in to the cloud'
     try:
         project = session.get_project_id()
         user = session.get_user_id()
         auth_url = _auth_url(session)
-        endpoint = adapter.get_endpoint_data()
+        # The SDK's proxies look at the catalog when they are first named.
+        endpoint = connection.block_storage.get_endpoint_data()
         glance = connection.image.get_endpoint()
     except rest.cloud_failures() as exc:
-        raise _login_error(exc, doing) from exc
+        raise _login_error(exc) from exc
+    except Exception as exc:
+        if type(exc) is not Exception:
+            raise
+        # So does keystoneauth's generic plugin tell of a missing password.
+        raise errors.ConfigError(
+            f'no usable cloud is configured: {_harmless(exc)}', hint=_HINT
+        ) from None
     if not project or not user:
         raise errors.ConfigError(
             'the credentials are not those of a user in a project',
@@ -170,17 +175,17 @@ def _auth_url(session: Any) -> str:
                or session.get_endpoint(service_type='identity') or '')
 
 
-def _login_error(exc: Exception, doing: str) -> errors.BakflowError:
+def _login_error(exc: Exception) -> errors.BakflowError:
     """A missing option or plugin is the configuration's fault."""
     if isinstance(exc, (ks.AuthPluginException, sdk.ConfigException,
                         ks.MissingAuthMethods)):
-        return errors.ConfigError(f'no usable cloud is configured: '
-                                  f'{str(exc).splitlines()[0]}', hint=_HINT)
+        return errors.ConfigError(
+            f'no usable cloud is configured: {_harmless(exc)}', hint=_HINT)
     if isinstance(exc, ks.NotFound):
         return errors.ConfigError(
             'there is no Keystone v3 at the configured auth_url',
             hint='check auth_url; it usually ends in /v3')
-    return cloud_errors.from_exception(exc, doing=doing)
+    return cloud_errors.from_exception(exc, doing='log in to the cloud')
 
 
 def _from_clouds_yaml(options: Any) -> openstack.connection.Connection:
@@ -191,21 +196,10 @@ def _from_clouds_yaml(options: Any) -> openstack.connection.Connection:
             ('interface', options.interface),
             ('cacert', options.cafile)) if v}
         region = config.get_one(cloud=options.cloud, **wanted)
-    except sdk.ConfigException as exc:
+    except (sdk.ConfigException, ks.AuthPluginException) as exc:
         raise errors.ConfigError(
             f'no usable cloud is configured: {_harmless(exc)}', hint=_HINT
         ) from None
-    except (ks.AuthPluginException, TypeError, ValueError) as exc:
-        raise errors.ConfigError(
-            f'no usable cloud is configured: {_harmless(exc)}', hint=_HINT
-        ) from None
-    except Exception as exc:
-        if not _is_yaml_error(exc):
-            raise
-        # Its text quotes lines of the file, and they hold passwords.
-        raise errors.ConfigError(
-            f'clouds.yaml cannot be parsed{_yaml_line(exc)}',
-            hint='correct the file') from None
     if not region.config.get('auth', {}).get('auth_url'):
         raise errors.ConfigError('no cloud is configured', hint=_HINT)
     return openstack.connection.Connection(config=region)
@@ -238,12 +232,3 @@ def _harmless(exc: Exception) -> str:
     """The first line, which names options and files, never values."""
     lines = str(exc).strip().splitlines()
     return lines[0] if lines else type(exc).__name__
-
-
-def _is_yaml_error(exc: Exception) -> bool:
-    return type(exc).__module__.split('.')[0] == 'yaml'
-
-
-def _yaml_line(exc: Exception) -> str:
-    mark = getattr(exc, 'problem_mark', None)
-    return f' (line {mark.line + 1})' if mark else ''

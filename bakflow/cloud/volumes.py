@@ -14,6 +14,10 @@ from bakflow.cloud.resources import Resource
 #: States in which a volume can be backed up.
 CAN_BACK_UP = ('available', 'in-use')
 
+#: Cinder mixes these of its own into the metadata that it shows, of a volume
+#: that is or was attached, and hides the user's keys of the same name.
+_CINDERS_OWN = {'readonly', 'attached_mode'}
+
 #: The first microversion with os-reimage.
 _REIMAGE = '3.68'
 
@@ -45,6 +49,19 @@ class Volumes(cinder.CinderKind):
     kind = resources.VOLUME
     plural = 'volumes'
     read = staticmethod(resources.volume)
+
+    def get(self, id: str) -> Resource:
+        """The volume as it is now, with the metadata of its user only.
+
+        :raises ResourceVanished: there is none, or it is not ours to see.
+        """
+        volume = super().get(id)
+        if _CINDERS_OWN.isdisjoint(volume.metadata):
+            return volume
+        body = self._api.get(f'/volumes/{id}/metadata',
+                             doing=f'read the metadata of volume {id}',
+                             resource=f'volume {id}')
+        return dataclasses.replace(volume, metadata=dict(body['metadata']))
 
     def create(self, tag: Tag | None, *, name: str, size_gib: int,
                snapshot_id: str | None = None, image_id: str | None = None,

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-GROUP = cfg.OptGroup(
-    'cloud', title='The cloud that is backed up',
-    help='Without any option here the cloud comes from OS_CLOUD and '
-         'clouds.yaml, or from the OS_* variables, as with any OpenStack '
-         'client.')
+GROUP = 'cloud'
 
 OPTS = [
     cfg.StrOpt(
@@ -38,12 +34,22 @@ OPTS = [
 ]
 
 
+def group() -> cfg.OptGroup:
+    """A new one each time: oslo.config keeps an instance's options in it,
+    so two configurations that share one share their values too."""
+    return cfg.OptGroup(
+        GROUP, title='The cloud that is backed up',
+        help='Without any option here the cloud comes from OS_CLOUD and '
+             'clouds.yaml, or from the OS_* variables, as with any OpenStack '
+             'client.')
+
+
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Make the options known to ``conf``."""
-    conf.register_group(GROUP)
+    conf.register_group(group())
     conf.register_opts(OPTS, group=GROUP)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     """For the sample configuration."""
-    return [(GROUP, OPTS)]
+    return [(group(), OPTS)]
