@@ -62,10 +62,12 @@ class Store:
         :raises StoreForeign: it belongs to another deployment.
         :raises StoreCorrupt: there are objects of a store without a marker.
         """
+        # Asked for first: where there are keys, there was a marker before.
+        keys = next(iter(backend.list('k/')), None)
         try:
             backend.stat(MARKER)
         except ObjectMissing:
-            if next(iter(backend.list('k/')), None) is not None:
+            if keys is not None:
                 raise sealing.missing(MARKER) from None
             # Another process may be quicker: then its store is opened.
             with contextlib.suppress(ObjectExists):
@@ -243,9 +245,10 @@ def _parse_marker(raw: bytes) -> dict[str, Any]:
 
 def _marker_secret(marker: dict[str, Any], kek: KeyEncryptionKey) -> bytes:
     try:
-        return _marker_sealer(kek, marker).open(
-            _MARKER_KEY, MARKER, base64.b64decode(marker['secret'],
-                                                  validate=True))
+        sealed = base64.b64decode(marker['secret'], validate=True)
+        if base64.b64encode(sealed).decode() != marker['secret']:
+            raise sealing.corrupt(MARKER, 'its secret has stray bits')
+        return _marker_sealer(kek, marker).open(_MARKER_KEY, MARKER, sealed)
     except ValueError as exc:
         raise sealing.corrupt(MARKER, 'its secret is no Base64') from exc
     except errors.StoreCorrupt:

@@ -87,7 +87,7 @@ def test_interrupted_makes_durable_what_was_read(house):
     with pytest.raises(errors.Interrupted):
         session.write_disk(0, source, observe=StopAt(
             errors.Interrupted('stop'), position=20 * MIB))
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 10
     read_to = max(offset + length for offset, length in source.reads)
     assert read_to < len(data)
     second, result, head = resume(house, data, ['f.1'], 2)
@@ -147,9 +147,9 @@ def test_hanging_source_is_cancelled(house):
     begin = time.monotonic()
     with pytest.raises(errors.Interrupted):
         session.write_disk(0, Hanging(data), observe=observe)
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 15
     assert max(b - a for a, b in zip(calls, calls[1:],
-                                     strict=False)) < 0.9
+                                     strict=False)) < 2
     _, result, _ = resume(house, data, ['f.1'], 2)
     assert result.resumed_at == 8 * MIB
 
@@ -171,16 +171,17 @@ def test_source_that_fails_is_the_first_cause(house):
 
 
 def test_target_full_then_room_is_made(house, tmp_path, caplog):
-    data = random.Random(5).randbytes(40 * MIB)
+    data = random.Random(5).randbytes(60 * MIB)
     small = make_house(tmp_path / 's', backend=Small(house.backend.__class__(
-        tmp_path / 's'), 15 * MIB))
+        tmp_path / 's'), 40 * MIB))
     session = small.domain.start('f.1', backup_id='b1', sizes=[len(data)])
     with caplog.at_level(logging.WARNING), \
             pytest.raises(errors.StoreFull):
-        session.write_disk(0, BytesSource(data), observe=quiet)
+        session.write_disk(0, SlowSource(data), observe=quiet)
     small.backend.room = 100 * MIB
     source, result, _ = resume(small, data, ['f.1'], 2)
-    assert result.resumed_at >= 8 * MIB
+    # At most four segments and three packs are on their way at a time.
+    assert result.resumed_at >= 12 * MIB
     assert min(o for o, _ in source.reads) == result.resumed_at
 
 
@@ -192,9 +193,9 @@ def test_full_even_for_checkpoints(house, tmp_path):
                 raise errors.StoreFull('no space left')
             super().put(name, data)
 
-    data = random.Random(6).randbytes(40 * MIB)
+    data = random.Random(6).randbytes(60 * MIB)
     small = make_house(tmp_path / 's', backend=Full(house.backend.__class__(
-        tmp_path / 's'), 15 * MIB))
+        tmp_path / 's'), 40 * MIB))
     session = small.domain.start('f.1', backup_id='b1', sizes=[len(data)])
     with pytest.raises(errors.StoreFull):
         session.write_disk(0, SlowSource(data), observe=quiet)
