@@ -188,20 +188,31 @@ def _metadata_filter(text: str) -> dict[str, str] | None:
     return None
 
 
+_PAGING = ('limit', 'marker', 'offset', 'sort', 'sort_key', 'sort_dir',
+           'with_count', 'all_tenants')
+
+
 def filtered(items: list[Any], request: Request,
-             fields: dict[str, Callable[[Any], Any]]) -> list[Any]:
-    """Those that fit the query's filters; a member's unknown ones are
-    ignored, as Cinder does."""
-    for key, value in request.params:
-        if key == 'metadata':
+             fields: dict[str, Callable[[Any], Any]],
+             filters: Sequence[str]) -> list[Any]:
+    """Those that fit the query's filters.
+
+    A filter that is not in ``resource_filters.json`` is ignored before 3.31
+    and refused (400) from then on; an admin's goes to the database.
+    """
+    given = [(k, v) for k, v in request.params if k not in _PAGING]
+    if request.version >= (3, 31) and not request.caller.admin:
+        unknown = [k for k, _ in given if k not in filters]
+        if unknown:
+            raise ApiError(400, f'Invalid filters {",".join(unknown)} are '
+                           'found in query options.')
+    for key, value in given:
+        if key == 'metadata' and key in filters:
             wanted = _metadata_filter(value)
             items = [] if wanted is None else [
                 x for x in items if wanted.items() <= x.metadata.items()]
-        elif key in fields:
+        elif key in fields and (key in filters or request.caller.admin):
             items = [x for x in items if str(fields[key](x)) == value]
-        elif key.endswith('~') and request.version >= (3, 31):
-            raise ApiError(400, f'Invalid filters {key} are found in query '
-                           'options.')
     return items
 
 
@@ -238,14 +249,14 @@ def _sorted(items: list[Any], request: Request,
 
 def page(items: list[Any], request: Request, kind: str,
          missing: Callable[[str], ApiError],
-         fields: dict[str, Callable[[Any], Any]],
+         fields: dict[str, Callable[[Any], Any]], filters: Sequence[str],
          view: Callable[[Any], dict[str, Any]]) -> Answer:
     """One page of a list with filters, order, marker and limit.
 
     As on the real one, a full page has a ``next`` link even when nothing
     follows.
     """
-    found = _sorted(filtered(items, request, fields), request, fields)
+    found = _sorted(filtered(items, request, fields, filters), request, fields)
     total = len(found)
     marker = request.param('marker')
     if marker is not None:

@@ -216,7 +216,7 @@ def attach(cloud: DevCloud, request: Request, volume: Volume,
 def detach(cloud: DevCloud, request: Request, volume: Volume,
            data: Any) -> Answer:
     volume.attachments.clear()
-    volume.admin_metadata.clear()
+    volume.admin_metadata.pop('attached_mode', None)
     cloud.state.set_status(volume, 'available')
     return _empty(202)
 

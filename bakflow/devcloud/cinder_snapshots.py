@@ -80,14 +80,24 @@ def _mine(cloud: DevCloud, request: Request) -> list[Snapshot]:
             if everybody or s.project_id == request.project_id]
 
 
+def _filters(request: Request) -> tuple[str, ...]:
+    known: tuple[str, ...] = ('name', 'status', 'volume_id')
+    if request.version >= (3, 22):
+        known += ('metadata',)
+    if request.version >= (3, 31):
+        known += ('availability_zone', 'consumes_quota')
+    return known
+
+
 def list_brief(cloud: DevCloud, request: Request) -> Answer:
     return page(_mine(cloud, request), request, 'snapshots', missing,
-                _FIELDS, lambda s: view(request, s, detail=False))
+                _FIELDS, _filters(request),
+                lambda s: view(request, s, detail=False))
 
 
 def list_detail(cloud: DevCloud, request: Request) -> Answer:
     return page(_mine(cloud, request), request, 'snapshots', missing,
-                _FIELDS, lambda s: view(request, s))
+                _FIELDS, _filters(request), lambda s: view(request, s))
 
 
 def show(cloud: DevCloud, request: Request) -> Answer:

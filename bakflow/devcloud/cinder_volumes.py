@@ -44,6 +44,9 @@ _FIELDS = {
     'size': lambda v: v.size, 'availability_zone': lambda v: v.zone,
     'bootable': lambda v: str(v.bootable).lower(),
     'created_at': lambda v: v.created, 'updated_at': lambda v: v.updated}
+_FILTERS = ('name', 'status', 'metadata', 'bootable', 'migration_status',
+            'availability_zone', 'group_id', 'size', 'created_at',
+            'updated_at', 'consumes_quota')
 
 
 def missing(volume_id: str) -> ApiError:
@@ -122,12 +125,12 @@ def _mine(cloud: DevCloud, request: Request) -> list[Volume]:
 
 def list_brief(cloud: DevCloud, request: Request) -> Answer:
     return page(_mine(cloud, request), request, 'volumes', missing, _FIELDS,
-                lambda v: brief(request, v))
+                _FILTERS, lambda v: brief(request, v))
 
 
 def list_detail(cloud: DevCloud, request: Request) -> Answer:
     return page(_mine(cloud, request), request, 'volumes', missing, _FIELDS,
-                lambda v: view(request, v))
+                _FILTERS, lambda v: view(request, v))
 
 
 def show(cloud: DevCloud, request: Request) -> Answer:
