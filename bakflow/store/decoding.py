@@ -45,7 +45,8 @@ class PageDamage(NamedTuple):
 
 
 def runs(space: Space, disk: HeadDisk, sessions: Sessions,
-         start: int = 0, end: int = 1 << 62) -> Iterator[tuple[int, int, int] | PageDamage]:
+         start: int = 0, end: int = 1 << 62) -> Iterator[
+             tuple[int, int, int] | PageDamage]:
     """First chunk, length and reference of runs from ``start`` to ``end``.
 
     Both are chunks. Zeros have ZERO_REF. The first run may begin before

@@ -86,7 +86,8 @@ class DiskState:
                 numbers[key] = natural(data[key])
             state = cls(**numbers, pages=page_list(data['pages']),
                         partial=partial, chain=bytes.fromhex(data['chain']))
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError,
+                OverflowError) as exc:
             raise sealing.corrupt(name, f'a disk is not told: {exc}') from exc
         if (state.position > state.size or len(state.chain) != 32
                 or (state.position % layout.SEGMENT
@@ -164,7 +165,8 @@ class Head:
                 new_bytes=natural(data['new']),
                 stored_bytes=natural(data['stored']),
                 digest=str(data['digest']))
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError,
+                OverflowError) as exc:
             raise sealing.corrupt(name, f'it is no head: {exc}') from exc
         if (not isinstance(head.document, dict)
                 or name.split('/')[-2:] != [head.backup_id, head.session]):

@@ -23,7 +23,7 @@ from bakflow.store import buffers, layout, packs, pages
 from bakflow.store.backends.base import ObjectExists
 from bakflow.store.history import Base, History, expand
 from bakflow.store.layout import CHUNK, ID, SEGMENT, ZERO_ID, ZERO_REF
-from bakflow.store.source import Plan, Source
+from bakflow.store.source import Plan, Source, spans
 from bakflow.store.space import Space
 
 _ZERO_CHUNK = bytes(CHUNK)
@@ -143,6 +143,15 @@ class _Member(threading.Thread):
         self.lines.results.put(Ended(self.kind, error))
 
 
+def _up(at: int) -> int:
+    return at + -at % CHUNK
+
+
+def _clear(view: memoryview, begin: int, end: int) -> None:
+    if end > begin:
+        view[begin:end] = _ZERO_CHUNK[:end - begin]
+
+
 class Reader(_Member):
     """Reads segments in order, with what is known of them from before."""
 
@@ -169,27 +178,27 @@ class Reader(_Member):
             buffer = lines.segments.get()
             if buffer is None:
                 return
-            read = self._fill(buffer, pieces)
+            self._fill(buffer, pieces)
             size = sum(length for _, length, _ in pieces)
+            read = sum(length for _, length, data in pieces if data)
             base = self._history and self._history.segment(segment)
-            lines.work.put((segment, buffer, size, read, base))
+            lines.work.put((segment, buffer, size, read, spans(pieces),
+                            base))
 
     def _fill(self, buffer: bytearray,
-              pieces: list[tuple[int, int, bool]]) -> int:
-        """Fill the buffer, with zeros up to the next chunk's end."""
-        at = read = 0
+              pieces: list[tuple[int, int, bool]]) -> None:
+        """Fill all chunks that hold data; others keep what was in them."""
+        start = pieces[0][0]
         with memoryview(buffer) as view:
             for offset, length, data in pieces:
+                at, end = offset - start, offset - start + length
                 if data:
-                    with view[at:at + length] as part:
+                    with view[at:end] as part:
                         self._source.readinto(offset, part)
-                    read += length
                 else:
-                    view[at:at + length] = _ZERO_SEGMENT[:length]
-                at += length
-            end = layout.chunks(at) * CHUNK
-            view[at:end] = _ZERO_SEGMENT[:end - at]
-        return read
+                    _clear(view, at, min(end, _up(at)))
+                    _clear(view, max(at, end - end % CHUNK), end)
+            _clear(view, end, _up(end))
 
     def end(self, error: BaseException | None) -> None:
         """What was read is still worked on, whatever went wrong."""
@@ -241,25 +250,29 @@ class Worker(_Member):
             self._close(self._max_age)
 
     def _segment(self, number: int, buffer: bytearray, size: int, read: int,
-                 base: Base | None) -> None:
+                 parts: list[tuple[int, int]], base: Base | None) -> None:
         done = Stored(number, 1, None, b'', (), read, size, 0)
-        if size < SEGMENT or not buffer.startswith(_ZERO_SEGMENT):
+        if read < SEGMENT or not buffer.startswith(_ZERO_SEGMENT):
             with memoryview(buffer) as view:
-                ids = self._ids(buffer, view, layout.chunks(size))
+                ids = self._ids(buffer, view, layout.chunks(size), parts)
                 joined = b''.join(ids)
                 if joined != bytes(len(joined)):
                     done = self._store(done, view, ids, joined, base)
         self.lines.segments.put(buffer)
         self.lines.results.put(done)
 
-    def _ids(self, buffer: bytearray, view: memoryview,
-             count: int) -> list[bytes]:
+    def _ids(self, buffer: bytearray, view: memoryview, count: int,
+             parts: list[tuple[int, int]]) -> list[bytes]:
         """The id of each chunk; ZERO_ID itself for zeros."""
         key, starts, digest = self._space.id_key, buffer.startswith, \
             blake3.blake3
-        return [ZERO_ID if starts(_ZERO_CHUNK, at) else
+        ids = [ZERO_ID] * count
+        for first, last in parts:
+            ids[first:last] = [
+                ZERO_ID if starts(_ZERO_CHUNK, at) else
                 digest(view[at:at + CHUNK], key=key).digest(ID)
-                for at in range(0, count * CHUNK, CHUNK)]
+                for at in range(first * CHUNK, last * CHUNK, CHUNK)]
+        return ids
 
     def _store(self, done: Stored, view: memoryview, ids: list[bytes],
                joined: bytes, base: Base | None) -> Stored:

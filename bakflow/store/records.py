@@ -74,7 +74,8 @@ def _state_from(data: Any, blob: bytes, name: str) -> State:
         packs = {str(session): [(natural(first), natural(count))
                                 for first, count in ranges]
                  for session, ranges in data['packs'].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError,
+                OverflowError) as exc:
         raise sealing.corrupt(name, f'its state is not told: {exc}') from exc
     if at != len(blob) or any(
             first + count > layout.MAX_SEQ or not layout.is_session(session)
@@ -119,7 +120,8 @@ def parse_record(body: bytes, name: str) -> Record:
             created=float(data['created']), parent=optional(data['parent']),
             base=tuple(disk_from(disk) for disk in data['base']),
             adopted=tuple(str(s) for s in data['adopted']), state=state)
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError,
+                OverflowError) as exc:
         raise sealing.corrupt(name, f'it is no session: {exc}') from exc
     if not all(map(layout.is_session, (record.session, *record.adopted))):
         raise sealing.corrupt(name, 'it names no session')

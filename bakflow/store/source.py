@@ -127,3 +127,17 @@ class Plan:
         if pos != size:
             raise errors.StoreError(
                 f'the source tells of {pos} bytes only, not of {size}')
+
+
+def spans(pieces: list[tuple[int, int, bool]]) -> list[tuple[int, int]]:
+    """First chunk, and the one behind the last, of what may hold data."""
+    start = pieces[0][0]
+    out: list[tuple[int, int]] = []
+    for offset, length, data in pieces:
+        if data:
+            first = (offset - start) // layout.CHUNK
+            last = layout.chunks(offset - start + length)
+            if out and first <= out[-1][1]:
+                first = out.pop()[0]
+            out.append((first, last))
+    return out

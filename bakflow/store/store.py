@@ -272,7 +272,7 @@ def _domain_data(data: dict[str, Any], name: str) -> tuple[bytes, Params]:
         master = bytes.fromhex(data['master'])
         params = Params(*(int(data[key]) for key in (
             'frame', 'pack', 'slots', 'page', 'level')))
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
         raise sealing.corrupt(name, f'it is no key: {exc}') from exc
     if len(master) != 32 or not isinstance(data.get('project'), str):
         raise sealing.corrupt(name, 'it is no key')
