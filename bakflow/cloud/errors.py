@@ -36,6 +36,18 @@ _QUOTA = re.compile(r'quota|limit exceeded|exceeds? .*limit|OverLimit',
 _MISSING = re.compile(r'(Volume|Snapshot|Image) ([0-9a-f-]{36}) could not be',
                       re.IGNORECASE)
 
+#: What the exceptions of a connection mean, in order of importance.
+_REASONS = {
+    'connection refused': {'ConnectionRefusedError'},
+    'unknown host': {'gaierror', 'NameResolutionError'},
+    'timeout while connecting': {'ConnectTimeoutError'},
+    'timeout': {'ReadTimeoutError', 'ConnectTimeout', 'Timeout',
+                'TimeoutError', 'timeout'},
+}
+
+#: The request never left, so nothing can have come of it.
+_NOT_SENT = ('connection refused', 'unknown host')
+
 _LONGEST = 600      # characters of a service's own words
 
 
@@ -133,8 +145,9 @@ def _lost_or_unavailable(creating: bool
 
 def _no_answer(exc: Exception, doing: str, resource: str | None,
                creating: bool) -> errors.CloudError:
-    cls, hint = _lost_or_unavailable(creating)
-    return cls(f'could not {doing}: no answer ({_reason(exc)})', hint=hint,
+    reason = _reason(exc)
+    cls, hint = _lost_or_unavailable(creating and reason not in _NOT_SENT)
+    return cls(f'could not {doing}: no answer ({reason})', hint=hint,
                resource=resource)
 
 
@@ -171,12 +184,9 @@ def _reason(exc: BaseException) -> str:
             break
         seen.append(inner)
     names = {type(e).__name__ for e in seen}
-    if any('Timeout' in name or 'timeout' in name for name in names):
-        return 'timeout'
-    if 'ConnectionRefusedError' in names:
-        return 'connection refused'
-    if names & {'gaierror', 'NameResolutionError'}:
-        return 'unknown host'
+    for reason, types in _REASONS.items():
+        if names & types:
+            return reason
     return 'connection lost'
 
 

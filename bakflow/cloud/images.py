@@ -13,7 +13,12 @@ from bakflow.cloud.resources import Resource
 
 _PATCH = 'application/openstack-images-v2.1-json-patch'
 
-#: Glance answers a PUT of data when it has digested all of it: seconds.
+#: The first microversion whose upload-to-image takes a visibility; before
+#: it, images are 'shared'.
+_VISIBILITY = '3.1'
+
+#: Glance answers a PUT when it has digested all of the data (seconds); until
+#: then each piece has to be taken within the usual time.
 _UPLOAD_ANSWER = 600
 
 
@@ -87,9 +92,11 @@ class Images:
         answer = self._cinder.send(
             'POST', f'/volumes/{volume_id}/action', doing=doing,
             resource=f'volume {volume_id}', creating=True,
+            microversion=_VISIBILITY,
             json={'os-volume_upload_image': {
                 'image_name': tag.name, 'disk_format': disk_format,
-                'container_format': 'bare', 'force': False}})
+                'container_format': 'bare', 'force': False,
+                'visibility': 'private', 'protected': False}})
         body = rest.created(answer, doing)['os-volume_upload_image']
         image_id = str(body['image_id'])
         try:
@@ -139,14 +146,15 @@ class Images:
         """
         resource, doing = f'image {id}', f'send the data of image {id}'
         try:
-            # A token about to expire is renewed here: a body that was half
-            # sent cannot be sent again after a 401.
-            self._glance.adapter.get_token()
+            # A body cannot be sent again after a 401, and the answer to it
+            # is easily lost: so a dead token is renewed by this look.
+            self.get(id)
             self._glance.send(
                 'PUT', f'/images/{id}/file', doing=doing, resource=resource,
                 headers={'Content-Type': 'application/octet-stream'},
                 data=_Body(pieces, total), redirect=False,
-                allow_reauth=False, log=False, timeout=_UPLOAD_ANSWER)
+                allow_reauth=False, log=False,
+                timeout=(self._glance.timeout, _UPLOAD_ANSWER))
         except rest.cloud_failures() as exc:
             raise cloud_errors.from_exception(exc, doing=doing,
                                               resource=resource) from exc

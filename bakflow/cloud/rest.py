@@ -45,6 +45,11 @@ class Api:
         """The same service with another way to wait."""
         return Api(self.adapter, patience=self._patience, pause=pause)
 
+    @property
+    def timeout(self) -> float:
+        """Seconds without a byte after which a request has failed."""
+        return float(self.adapter.session.timeout or 60)
+
     def sleep(self, seconds: float) -> None:
         """Wait as the flow wants it."""
         self._pause(seconds)

@@ -16,6 +16,7 @@ import openstack.config
 import openstack.connection
 from keystoneauth1 import exceptions as ks
 from keystoneauth1 import loading
+from keystoneauth1.session import TCPKeepAliveAdapter
 from openstack import exceptions as sdk
 from oslo_config import cfg
 
@@ -24,6 +25,9 @@ from bakflow.cloud import errors as cloud_errors
 from bakflow.cloud import images, quotas, rest, snapshots, volumes
 
 GROUP = 'cloud'
+
+#: Connections kept to each host.
+_CONNECTIONS = 64
 
 _HINT = ('set OS_CLOUD to an entry of clouds.yaml, or the OS_* variables, or '
          'cloud or auth_type in [cloud] of the configuration file')
@@ -137,7 +141,12 @@ def _log_in(connection: openstack.connection.Connection,
             options: Any) -> Cloud:
     """Fetch a token and a catalog: what is wrong shows here."""
     session = connection.session
-    session.timeout = options.http_timeout
+    session.timeout = float(options.http_timeout)
+    for scheme in ('http://', 'https://'):
+        # Every flow may keep streams open; the default of 10 makes urllib3
+        # warn and throw connections away.
+        session.session.mount(scheme, TCPKeepAliveAdapter(
+            pool_maxsize=_CONNECTIONS))
     try:
         project = session.get_project_id()
         user = session.get_user_id()

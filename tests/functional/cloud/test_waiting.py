@@ -26,7 +26,7 @@ def test_until_it_is_so(dev: DevCloud, cloud: session.Cloud,
 
     def observe(resource: waiting.Resource) -> None:
         seen.append(resource.status)
-        if len(seen) == 12:
+        if len(seen) == 3:
             held.release()
 
     ready = waiting.until(
@@ -34,9 +34,34 @@ def test_until_it_is_so(dev: DevCloud, cloud: session.Cloud,
         deadline_seconds=30, pause=pauses, observe=observe)
     assert ready.status == 'available'
     assert set(seen) == {'creating', 'available'}
-    # The first look is early, the later ones are rarer, up to 5 s.
-    assert pauses.asked[:3] == pytest.approx([0.2, 0.3, 0.45])
-    assert max(pauses.asked) == 5.0
+    assert pauses.asked[0] == 0.2
+
+
+def test_the_pace_of_a_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Early at first, never more than 1/8 late, then every 5 s."""
+    now = 0.0
+    looks: list[float] = []
+
+    def pause(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def get() -> waiting.Resource:
+        looks.append(now)
+        return waiting.Resource('image', 'i', 'n', 'saving', {}, None, '',
+                                {})
+
+    monkeypatch.setattr(waiting.time, 'monotonic', lambda: now)
+    with pytest.raises(errors.WaitTimeout):
+        waiting.until(get, want=['active'], deadline_seconds=600,
+                      pause=pause)
+    assert looks[0] == 0.2
+    gaps = [b - a for a, b in zip(looks, looks[1:], strict=False)]
+    assert all(gap <= max(0.2, a / 8) + 1e-9
+               for a, gap in zip(looks, gaps, strict=False))
+    assert max(gaps) == pytest.approx(5.0)
+    assert len([t for t in looks if t <= 10]) <= 25
+    assert looks[-1] == pytest.approx(600)
 
 
 def test_a_failure_is_told_with_its_reason(
