@@ -14,6 +14,8 @@ from oslo_utils.imageutils import format_inspector
 #: every inspector has seen what it needs after so many bytes
 _HEAD = 16 << 20
 _LUKS = b'LUKS\xba\xbe'
+#: what QEMU knows as an image of a disk
+DISK_IMAGES = ('qcow2', 'vmdk', 'vhdx', 'vdi', 'vhd', 'qed')
 
 
 class Refused(Exception):
@@ -83,6 +85,27 @@ def format_of(path: str) -> str:
         return 'raw'
 
 
-def has_luks_header(path: str) -> bool:
+def probe(path: str) -> str:
+    """What QEMU takes a raw file for when nobody tells it the format.
+
+    ``raw``, ``luks`` (version 1: QEMU knows no other) or the format of a
+    disk image inside the disk. Cinder's generic NFS driver lets QEMU guess
+    nearly everywhere, its RBD driver when an image is to be qcow2.
+    """
     with open(path, 'rb') as f:
-        return f.read(len(_LUKS)) == _LUKS
+        if f.read(8) == _LUKS + b'\x00\x01':
+            return 'luks'
+    seen = format_of(path)
+    return seen if seen in DISK_IMAGES else 'raw'
+
+
+def virtual_size(path: str) -> int:
+    """The size of the disk that an image file says it holds."""
+    return int(_pick(_inspect(path)).virtual_size)
+
+
+def has_backing_file(path: str) -> bool:
+    """Whether a file looks like a qcow2 image upon another file."""
+    with open(path, 'rb') as f:
+        head = f.read(16)
+    return head[:4] == b'QFI\xfb' and any(head[8:16])

@@ -43,9 +43,10 @@ class Dropped(Exception):
 
 @dataclasses.dataclass
 class Record:
-    """One request in the log; ``status`` is None until it is answered.
+    """One request in the log; ``status`` is None until there is an answer.
 
-    ``status`` 0: the connection was dropped or the client went away.
+    ``status`` 0: the connection was dropped or the client went away, be it
+    in mid body.
     """
 
     method: str
@@ -169,8 +170,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             record.received = body.received
             if request.token and request.token.project:
                 record.project = request.token.project.id
+            record.status = answer.status   # before the client can see it
             self._send(request, answer, body, record)
-            record.status = answer.status
         except (Dropped, ConnectionError):
             record.status = 0
             self._hang_up()

@@ -46,13 +46,12 @@ def start_create(cloud: DevCloud, request: Request, volume: Volume,
                 cloud.state.set_status(volume, 'downloading')
                 job.pause()
                 _image_to_volume(cloud, volume, image)
-            elif isinstance(source, Snapshot):
-                files.copy_sparse(cloud.snapshot_path(source.id), path,
-                                  volume.size * cloud.gib)
-                volume.image_metadata = dict(source.image_metadata)
             elif source is not None:
-                files.copy_sparse(cloud.volume_path(source.id), path,
-                                  volume.size * cloud.gib)
+                formats.snapshot_to_volume(
+                    cloud.snapshot_path(source.id)
+                    if isinstance(source, Snapshot)
+                    else cloud.volume_path(source.id), path,
+                    volume.size * cloud.gib, volume.type.backend)
                 volume.image_metadata = dict(source.image_metadata)
             else:
                 files.make_empty(path, volume.size * cloud.gib)
@@ -67,7 +66,8 @@ def start_create(cloud: DevCloud, request: Request, volume: Volume,
     _start(cloud, request, 'volume.create', work)
 
 
-def _image_to_volume(cloud: DevCloud, volume: Volume, image: Image) -> None:
+def _image_to_volume(cloud: DevCloud, volume: Volume, image: Image,
+                     overwrite: bool = False) -> None:
     """The image's bytes and metadata into the volume.
 
     :raises Refused: when Cinder does not take the image.
@@ -75,7 +75,7 @@ def _image_to_volume(cloud: DevCloud, volume: Volume, image: Image) -> None:
     formats.image_to_file(
         cloud.image_path(image.id), image.disk_format,
         cloud.volume_path(volume.id), volume.size * cloud.gib,
-        volume.type.backend)
+        volume.type.backend, overwrite)
     volume.image_metadata = {
         **image.properties, 'image_id': image.id,
         'image_name': image.name or '', 'checksum': image.checksum or '',
@@ -91,7 +91,7 @@ def start_reimage(cloud: DevCloud, request: Request, volume: Volume,
     def work(job: Job) -> None:
         try:
             job.begin()
-            _image_to_volume(cloud, volume, image)
+            _image_to_volume(cloud, volume, image, overwrite=True)
             job.pause(0.5)
         except (Failed, OSError, content.Refused):
             cloud.state.set_status(volume, 'error')
@@ -140,10 +140,11 @@ def start_snapshot(cloud: DevCloud, request: Request, snapshot: Snapshot,
                    volume: Volume) -> None:
     def work(job: Job) -> None:
         try:
-            files.copy_sparse(cloud.volume_path(volume.id),
-                              cloud.snapshot_path(snapshot.id))
+            source = cloud.volume_path(volume.id)
+            files.copy_sparse(source, cloud.snapshot_path(snapshot.id))
             job.begin()
-        except (Failed, OSError):
+            formats.check_snapshot(source, volume.type.backend)
+        except (Failed, OSError, content.Refused):
             cloud.state.set_status(snapshot, 'error')
             return
         cloud.state.set_status(snapshot, 'available')
@@ -158,7 +159,11 @@ def start_delete_snapshot(cloud: DevCloud, request: Request,
     def work(job: Job) -> None:
         try:
             job.begin()
-        except Failed:
+            volume = cloud.state.volumes.get(snapshot.volume_id)
+            if volume is not None:
+                formats.check_snapshot_delete(
+                    cloud.snapshot_path(snapshot.id), volume.type.backend)
+        except (Failed, FileNotFoundError, content.Refused):
             cloud.state.set_status(snapshot, 'error_deleting')
             return
         with cloud.state.changed:

@@ -20,6 +20,8 @@ from contract.site import Site
 
 REAL = os.environ.get('BAKFLOW_TEST_CLOUD')
 REAL_TYPES = os.environ.get('BAKFLOW_TEST_TYPES', 'nfs').split(',')
+#: what a GiB is in the simulated cloud: hashing 1 GiB takes 4 CPU seconds
+GIB = 32 << 20
 _TYPES = [('devcloud', 'nfs'), ('devcloud', 'rbd')]
 if REAL:
     _TYPES += [('real', t) for t in REAL_TYPES]
@@ -34,11 +36,11 @@ def _real() -> Iterator[Site]:
 
 
 def _simulated(folder: Path) -> Iterator[Site]:
-    with DevCloud(folder) as cloud:
+    with DevCloud(folder, gib=GIB) as cloud:
         conn = openstack.connect(
             load_yaml_config=False, load_envvars=False, auth=cloud.auth(),
             region_name='RegionOne')
-        made = Site(conn, real=False, volume_type='nfs')
+        made = Site(conn, real=False, volume_type='nfs', gib=GIB)
         yield made
         made.clean()
         conn.close()

@@ -13,15 +13,15 @@ import requests
 
 NOWHERE = '00000000-0000-0000-0000-000000000000'
 PATCH = 'application/openstack-images-v2.1-json-patch'
-GIB = 1 << 30
 
 
 class Site:
     """Calls that raise nothing: the answers are what is looked at."""
 
     def __init__(self, conn: openstack.connection.Connection, *, real: bool,
-                 volume_type: str) -> None:
+                 volume_type: str, gib: int = 1 << 30) -> None:
         self.conn = conn
+        self.gib = gib
         self.real = real
         self.volume_type = volume_type
         self.prefix = f'contract-{uuid.uuid4().hex[:8]}'
