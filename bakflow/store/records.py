@@ -22,6 +22,7 @@ from bakflow.store.model import (
     disk_json,
     natural,
     optional,
+    page_list,
 )
 from bakflow.store.space import CHECKPOINT, SESSION, Space
 
@@ -39,7 +40,12 @@ class State:
 
 @dataclasses.dataclass
 class Record:
-    """A session object."""
+    """A session object.
+
+    ``base`` are the disks of the backup compared with. ``pins`` are more
+    pages that must stay while the session lives; this version writes none,
+    and honours those of a later one.
+    """
 
     session: str
     backup: str
@@ -48,12 +54,14 @@ class Record:
     base: tuple[HeadDisk, ...]
     adopted: tuple[str, ...]
     state: State
+    pins: tuple[str, ...] = ()
 
     @property
     def pinned(self) -> Iterable[str]:
         """Pages that must stay as long as the session lives."""
         for disk in self.base:
             yield from (page for page in disk.pages if page)
+        yield from self.pins
         for state in self.state.disks:
             yield from (page for page in state.pages if page)
 
@@ -94,7 +102,8 @@ def put_record(space: Space, record: Record) -> None:
         'session': record.session, 'backup': record.backup,
         'created': record.created, 'parent': record.parent,
         'base': [disk_json(disk) for disk in record.base],
-        'adopted': list(record.adopted), 'state': state}, blob)
+        'adopted': list(record.adopted), 'pins': list(record.pins),
+        'state': state}, blob)
     space.put(SESSION, layout.session_name(space.name, record.session), body)
 
 
@@ -119,7 +128,8 @@ def parse_record(body: bytes, name: str) -> Record:
             session=str(data['session']), backup=str(data['backup']),
             created=float(data['created']), parent=optional(data['parent']),
             base=tuple(disk_from(disk) for disk in data['base']),
-            adopted=tuple(str(s) for s in data['adopted']), state=state)
+            adopted=tuple(str(s) for s in data['adopted']), state=state,
+            pins=tuple(filter(None, page_list(data['pins']))))
     except (KeyError, TypeError, ValueError, AttributeError,
                 OverflowError) as exc:
         raise sealing.corrupt(name, f'it is no session: {exc}') from exc

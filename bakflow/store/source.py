@@ -77,7 +77,7 @@ class FileSource:
         while done < len(view):
             count = os.preadv(self._fd, [view[done:]], offset + done)
             if not count:
-                raise errors.ResourceVanished(
+                raise errors.SourceChanged(
                     f'the file ends at byte {offset + done}, not at '
                     f'{self.size}')
             done += count

@@ -122,12 +122,23 @@ class Store:
     def domains(self) -> Iterator[Domain]:
         """All domains that are there.
 
-        :raises StoreCorrupt: the key of one does not open.
+        :raises StoreCorrupt: the key of one does not open; raised after
+            all others were given.
         """
-        for item in sorted(self.backend.list('k/')):
-            parts = item.name.split('/')
-            if len(parts) == 3 and parts[2] == '0':
-                yield self._open_domain(parts[1])
+        error: errors.StoreCorrupt | None = None
+        for name in self._domain_names():
+            try:
+                domain = self._open_domain(name)
+            except errors.StoreCorrupt as exc:
+                error = error or exc
+                continue
+            yield domain
+        if error is not None:
+            raise error
+
+    def _domain_names(self) -> list[str]:
+        names = (item.name.split('/') for item in self.backend.list('k/'))
+        return sorted(n[1] for n in names if len(n) == 3 and n[2] == '0')
 
     def _make_domain(self, name: str, project_id: str) -> None:
         if next(iter(self.backend.list(f'd/{name}/')), None) is not None:
@@ -194,8 +205,14 @@ class Store:
         """
         report = CollectReport()
         report.temporaries = self.backend.sweep(temp_age)
-        for domain in self.domains():
+        for name in self._domain_names():
             report.domains += 1
+            try:
+                domain = self._open_domain(name)
+            except errors.StoreCorrupt as exc:
+                report.blocked[name] = exc.message
+                report.damaged.append(exc.message)
+                continue
 
             def known(project: str = domain.project_id) -> set[str]:
                 pairs = known_heads() if known_heads is not None else ()

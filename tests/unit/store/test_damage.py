@@ -252,3 +252,18 @@ def test_params_are_taken_from_the_domain(house):
     again = reopen(house.path)
     assert again.domain.space.params == SMALL
     assert again.content('b1') == data
+
+
+def test_a_damaged_domain_key_stops_only_its_domain(house):
+    house.backup('b1', mixed(MIB, 16))
+    other = house.store.domain('project-2')
+    keys = [o for o in house.objects() if o.startswith('k/')]
+    assert len(keys) == 2
+    bad = next(name for name in keys if other.name not in name)
+    (house.path / bad).write_bytes(b'nothing')
+    again = reopen(house.path)
+    with pytest.raises(errors.StoreCorrupt, match=bad):
+        list(again.store.domains())
+    report = again.collect()
+    assert list(report.blocked) == [bad.split('/')[1]]
+    assert report.domains == 2

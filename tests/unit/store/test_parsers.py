@@ -108,7 +108,7 @@ HEAD = {'backup': 'b', 'created': 1.0, 'parent': None, 'session': 'f.1',
                                 'chain': '00' * 32}]}
 RECORD = {'session': 'f.1', 'backup': 'b', 'created': 1.0, 'parent': None,
           'base': [{'size': 5, 'pages': [None], 'chain': '00' * 32}],
-          'adopted': ['f.0'], 'state': {
+          'adopted': ['f.0'], 'pins': ['f.0/' + 'a' * 32], 'state': {
               'disks': [{'size': 5, 'position': 0, 'pages': [],
                          'partial': 0, 'chain': '00' * 32, 'read': 0,
                          'skipped': 0, 'new': 0, 'stored': 0}],
