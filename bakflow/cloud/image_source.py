@@ -8,6 +8,12 @@ from bakflow import errors
 from bakflow.cloud.reader import ImageReader
 from bakflow.qcow2.reader import Extent, Qcow2Image
 
+#: Extents of data are told at this length, however much follows.
+_RUN = 64 << 20
+
+#: What is read of a compressed image at once, and what of it is kept behind.
+_WINDOW, _KEPT = 4 << 20, 1 << 20
+
 
 class RawImageSource:
     """A raw image: its bytes are those of the disk.
@@ -52,15 +58,23 @@ class Qcow2ImageSource:
         self.size = self._image.size
         self._cursor: Iterator[Extent] = iter(())
         self._extent = Extent(0, 0, None)
+        self._window = _Window(reader)
 
     def extents(self, start: int) -> Iterator[tuple[int, int, bool]]:
-        """What the tables say: clusters, or zeros."""
+        """What the tables say: data, or zeros."""
+        begin, end, data = start, start, False
         for extent in self._image.extents(start):
-            yield (extent.offset, extent.length,
-                   extent.host_offset is not None)
+            has_data = extent.host_offset is not None
+            if end > begin and (has_data != data or end - begin >= _RUN):
+                yield begin, end - begin, data
+                begin = end
+            end, data = extent.offset + extent.length, has_data
+        if end > begin:
+            yield begin, end - begin, data
 
     def readinto(self, offset: int, view: memoryview) -> None:
-        """Fill all of ``view``; raises as :meth:`ImageReader.readinto`."""
+        """Fill all of ``view``; raises as :meth:`ImageReader.readinto`, and
+        Qcow2Error when a compressed cluster is damaged."""
         if offset < 0 or offset + len(view) > self.size:
             raise errors.SourceChanged(
                 f'the disk of {self._reader.image} has {self.size} bytes; '
@@ -70,11 +84,7 @@ class Qcow2ImageSource:
             extent = self._at(offset + done)
             into = offset + done - extent.offset
             count = min(extent.length - into, len(view) - done)
-            part = view[done:done + count]
-            if extent.host_offset is None:
-                part[:] = bytes(count)
-            else:
-                self._reader.readinto(extent.host_offset + into, part)
+            self._fill(extent, into, view[done:done + count])
             done += count
 
     def cancel(self) -> None:
@@ -95,3 +105,63 @@ class Qcow2ImageSource:
             held = next(self._cursor)
         self._extent = held
         return held
+
+    def _fill(self, extent: Extent, into: int, view: memoryview) -> None:
+        if extent.host_offset is None:
+            view[:] = bytes(len(view))
+        elif extent.packed is None:
+            self._window.readinto(extent.host_offset + into, view)
+        else:
+            data = self._image.inflate(extent, self._window.get(
+                extent.host_offset, extent.packed))
+            view[:] = data[into:into + len(view)]
+
+
+class _Window:
+    """The part of the image file that was read last.
+
+    Compressed clusters share sectors with their neighbours, and QEMU's
+    threads write them a little out of order: going back for that on a
+    stream would open a new request each time.
+    """
+
+    def __init__(self, reader: ImageReader) -> None:
+        self._reader = reader
+        self._buffer = memoryview(b'')      # made when first needed
+        self._start = self._end = 0         # in the file
+
+    def get(self, offset: int, length: int) -> memoryview:
+        """Bytes of the file, good until the next call."""
+        if offset < self._start and self._end:
+            return memoryview(self._reader.pread(offset, length))
+        if offset + length > self._end:
+            self._slide(offset)
+        begin = offset - self._start
+        return self._buffer[begin:begin + length]
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        """Fill ``view``, what is at hand from the window."""
+        held = 0
+        if self._start <= offset < self._end:
+            held = min(self._end - offset, len(view))
+            begin = offset - self._start
+            view[:held] = self._buffer[begin:begin + held]
+        if held < len(view):
+            self._reader.readinto(offset + held, view[held:])
+
+    def _slide(self, offset: int) -> None:
+        """Let the window begin a little before ``offset``."""
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(_WINDOW))
+        if offset <= self._end:
+            start = max(self._start, offset - _KEPT)
+            kept = bytes(self._buffer[start - self._start:
+                                      self._end - self._start])
+        else:
+            start, kept = offset, b''
+        self._buffer[:len(kept)] = kept
+        self._start, self._end = start, start + len(kept)
+        more = min(_WINDOW - len(kept), self._reader.size - self._end)
+        self._reader.readinto(
+            self._end, self._buffer[len(kept):len(kept) + more])
+        self._end += more

@@ -47,7 +47,7 @@ def until(get: Get, *, want: Collection[str],
     :raises ResourceVanished: it is gone.
     :raises WaitTimeout: the deadline passed.
     """
-    wait = _Wait(deadline_seconds, pause, f'become {_either(want)}')
+    wait = _Wait(deadline_seconds, pause, f'did not become {_either(want)}')
     while True:
         wait.sleep()
         seen = wait.look(get)
@@ -71,7 +71,7 @@ def gone(get: Get, *, deadline_seconds: float, pause: Pause,
         that begins with ``error``.
     :raises WaitTimeout: the deadline passed.
     """
-    wait = _Wait(deadline_seconds, pause, 'be gone')
+    wait = _Wait(deadline_seconds, pause, 'was not gone')
     while True:
         wait.sleep()
         try:
@@ -92,12 +92,12 @@ class _Wait:
     """The clock of one wait, and what was seen last."""
 
     def __init__(self, deadline_seconds: float, pause: Pause,
-                 wanted: str) -> None:
+                 missing: str) -> None:
         self._begin = time.monotonic()
         self._end = self._begin + deadline_seconds
         self._seconds = deadline_seconds
         self._pause = pause
-        self._wanted = wanted
+        self._missing = missing
         self._last: Resource | None = None
         self._missed = 0
         self._error: errors.CloudError | None = None
@@ -123,7 +123,7 @@ class _Wait:
     def _time_out(self) -> NoReturn:
         what = str(self._last) if self._last else 'the resource'
         status = self._last.status if self._last else 'not known'
-        text = (f'{what} did not {self._wanted} within '
+        text = (f'{what} {self._missing} within '
                 f'{self._seconds:.0f} s: its status is {status}')
         if self._missed:
             text += f', and {self._missed} looks found no answer'

@@ -318,6 +318,39 @@ def test_a_qcow2_image_of_qemu_as_source(
     source.close()
 
 
+@pytest.mark.skipif(
+    shutil.which('qemu-img') is None,
+    reason='NOT CHECKED AGAINST QEMU: qemu-img is missing (qemu-utils)')
+def test_a_compressed_image_as_source(
+        dev: DevCloud, cloud: session.Cloud, tmp_path: pathlib.Path) -> None:
+    """What Cinder makes: clusters packed one behind the other, and such
+    that do not shrink in between."""
+    data = bytearray(60 * MIB + 512)
+    chance = random.Random(5)
+    for at in range(0, 40 * MIB, 2 * MIB):
+        data[at:at + MIB] = os.urandom(MIB // 2).hex().encode()
+        count = chance.randrange(0, MIB)
+        data[at + MIB:at + MIB + count] = chance.randbytes(count)
+    data[-512:] = os.urandom(512)
+    raw, path = tmp_path / 'raw', tmp_path / 'qcow2'
+    raw.write_bytes(data)
+    subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', '-c',
+                    raw, path], check=True)
+    image = make_image(cloud, path.read_bytes(), 'qcow2')
+    dev.requests.clear()
+    source = image_source.Qcow2ImageSource(cloud.images.reader(image))
+    assert whole(source) == data
+    streams = [r for r in ranges(dev) if r is None or r.endswith('-')]
+    assert len(streams) == 1
+    assert read(source, 3 * MIB, 2 * MIB) == data[3 * MIB:5 * MIB]
+    source.close()
+    dev.faults.add('cut', on='image.download', after_bytes=3 * MIB, count=4,
+                   nth=4)
+    source = image_source.Qcow2ImageSource(cloud.images.reader(image))
+    assert whole(source, 5 * MIB + 3, step=1_111_111) == data[5 * MIB + 3:]
+    source.close()
+
+
 def test_a_qcow2_image_that_is_none(cloud: session.Cloud, dev: DevCloud
                                     ) -> None:
     image = make_image(cloud, b'x' * 5000)

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import zlib
 
 import hypothesis
 import pytest
@@ -31,14 +32,24 @@ def pread_of(data: bytes) -> reader.Pread:
     return lambda offset, length: data[offset:offset + length]
 
 
+def bytes_of(opened: reader.Qcow2Image, extent: reader.Extent,
+             image: bytes) -> bytes:
+    host = extent.host_offset
+    if host is None:
+        return bytes(extent.length)
+    if extent.packed is None:
+        return image[host:host + extent.length]
+    return opened.inflate(extent, image[host:host + extent.packed])
+
+
 def disk_of(image: bytes) -> bytes:
     """The whole disk, through our own reader."""
     opened = reader.Qcow2Image.open(pread_of(image), len(image))
     out = bytearray()
-    for offset, length, host in opened.extents():
-        assert offset == len(out)
-        out += (bytes(length) if host is None
-                else image[host:host + length])
+    for extent in opened.extents():
+        assert extent.offset == len(out)
+        out += bytes_of(opened, extent, image)
+        assert len(out) == extent.offset + extent.length
     assert len(out) == opened.size
     return bytes(out)
 
@@ -102,7 +113,7 @@ def test_what_is_written_is_read(
     (CLUSTER, [(0, CLUSTER)]),
     (3 * CLUSTER + 512, [(CLUSTER - 1, 2), (3 * CLUSTER + 511, 1)]),
     (40 * MIB, [(MIB, 20 * MIB), (0, 3), (30 * MIB + 5, 3 * MIB)]),
-    (1024 * MIB + 17, [(511 * MIB, 2 * MIB), (1024 * MIB, 17)]),
+    (513 * MIB + 17, [(511 * MIB, 2 * MIB), (513 * MIB, 17)]),
 ])
 def test_qemu_agrees(size: int, extents: list[tuple[int, int]],
                      tmp_path: pathlib.Path) -> None:
@@ -185,6 +196,59 @@ def test_images_of_qemu_are_read(options: str,
 
 
 @needs_qemu
+@pytest.mark.parametrize('options', [
+    'compat=0.10', 'compat=1.1', 'cluster_size=512', 'cluster_size=2M'])
+def test_compressed_images_of_qemu_are_read(
+        options: str, tmp_path: pathlib.Path) -> None:
+    """As Cinder makes them: clusters that do not shrink stay as they are."""
+    raw, path = tmp_path / 'disk.raw', tmp_path / 'disk.qcow2'
+    data = bytearray(9 * MIB + 512)
+    data[:4 * MIB] = os.urandom(2 * MIB).hex().encode()
+    data[6 * MIB:8 * MIB] = os.urandom(2 * MIB)
+    data[-700:] = b'end' * 233 + b'.'
+    raw.write_bytes(data)
+    qemu('convert', '-f', 'raw', '-O', 'qcow2', '-c', '-o', options, raw,
+         path)
+    image = path.read_bytes()
+    opened = reader.Qcow2Image.open(pread_of(image), len(image))
+    kinds = {(e.host_offset is None, e.packed is None)
+             for e in opened.extents()}
+    assert kinds == {(True, True), (False, True), (False, False)}
+    assert disk_of(image) == data
+    for start in (1, 100_000, 3 * MIB + 77, len(data) - 5):
+        first = next(opened.extents(start))
+        assert first.offset == start
+        assert bytes_of(opened, first, image) == data[
+            start:start + first.length]
+
+
+@needs_qemu
+def test_damaged_compressed_clusters_are_told(
+        tmp_path: pathlib.Path) -> None:
+    raw, path = tmp_path / 'disk.raw', tmp_path / 'disk.qcow2'
+    raw.write_bytes(b'compressible ' * 60_000)
+    qemu('convert', '-f', 'raw', '-O', 'qcow2', '-c', raw, path)
+    image = bytearray(path.read_bytes())
+    opened = reader.Qcow2Image.open(pread_of(bytes(image)), len(image))
+    extent = next(opened.extents())
+    assert extent.host_offset is not None
+    image[extent.host_offset] ^= 0xff
+    with pytest.raises(Qcow2Error, match='byte 0 of the qcow2 disk'):
+        disk_of(bytes(image))
+    with pytest.raises(Qcow2Error, match='too short'):
+        opened.inflate(extent, b'')
+
+
+def test_a_compressed_cluster_is_no_bomb() -> None:
+    """However much it would give, it gives one cluster."""
+    packer = zlib.compressobj(wbits=-12)
+    bomb = packer.compress(bytes(64 * MIB)) + packer.flush()
+    opened = reader.Qcow2Image.open(pread_of(SMALL), len(SMALL))
+    extent = reader.Extent(0, CLUSTER, CLUSTER, len(bomb))
+    assert opened.inflate(extent, bomb) == bytes(CLUSTER)
+
+
+@needs_qemu
 def test_zero_clusters_are_zeros(tmp_path: pathlib.Path) -> None:
     qemu_io = shutil.which('qemu-io')
     assert qemu_io
@@ -215,7 +279,8 @@ def test_what_a_backup_cannot_take_is_refused(
             disk_of(path.read_bytes())
         return caught.value.message
 
-    assert 'compressed' in refusal('compressed', '-c')
+    assert 'compression type' in refusal(
+        'zstd', '-c', '-o', 'compression_type=zstd')
     assert 'encrypted' in refusal(
         'encrypted', '--object', 'secret,id=s,data=x', '-o',
         'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10')
@@ -263,7 +328,10 @@ def patched(offset: int, form: str, value: int) -> bytes:
     (3 * CLUSTER, '>Q', 4 * CLUSTER + 512, 'L1 entry 0'),
     (3 * CLUSTER, '>Q', 1, 'L1 entry 0'),
     (4 * CLUSTER, '>Q', 1 << 50, 'points at byte'),
-    (4 * CLUSTER, '>Q', 1 << 62 | 5 * CLUSTER, 'compressed'),
+    (4 * CLUSTER, '>Q', 1 << 62 | 1 << 50, 'points at byte'),
+    (4 * CLUSTER, '>Q', 1 << 62 | 1 << 63 | 5 * CLUSTER, 'L2 entry'),
+    (4 * CLUSTER, '>Q', 1 << 62, 'L2 entry'),
+    (4 * CLUSTER, '>Q', 1 << 62 | 5 * CLUSTER, 'compressed cluster'),
     (4 * CLUSTER, '>Q', 5 * CLUSTER + 512, 'L2 entry'),
     (4 * CLUSTER, '>Q', 1 << 60 | 5 * CLUSTER, 'L2 entry'),
 ])
@@ -308,7 +376,9 @@ def test_any_damage_gives_extents_or_an_error(data: st.DataObject) -> None:
             assert extent.offset == at
             assert extent.length > 0
             if extent.host_offset is not None:
-                assert extent.host_offset + extent.length <= len(image)
+                stored = (extent.length if extent.packed is None
+                          else extent.packed)
+                assert extent.host_offset + stored <= len(image)
             at += extent.length
     assert max(asked) <= 2 * MIB
 
@@ -325,7 +395,7 @@ def test_a_huge_empty_disk_costs_little() -> None:
 
     opened = reader.Qcow2Image.open(pread, len(image))
     first = next(opened.extents(size - 5 * CLUSTER))
-    assert first == (size - 5 * CLUSTER, 5 * CLUSTER, None)
+    assert first == reader.Extent(size - 5 * CLUSTER, 5 * CLUSTER, None)
     assert max(asked) <= 8192
 
 
@@ -336,8 +406,8 @@ def written_empty(size: int) -> bytes:
 def test_extents_from_the_middle() -> None:
     opened = reader.Qcow2Image.open(pread_of(SMALL), len(SMALL))
     whole = list(opened.extents())
-    assert whole == [(0, 3 * CLUSTER, 5 * CLUSTER)]
+    assert whole == [reader.Extent(0, 3 * CLUSTER, 5 * CLUSTER)]
     start = CLUSTER + 777
     assert list(opened.extents(start)) == [
-        (start, 3 * CLUSTER - start, 5 * CLUSTER + start)]
+        reader.Extent(start, 3 * CLUSTER - start, 5 * CLUSTER + start)]
     assert list(opened.extents(3 * CLUSTER)) == []
