@@ -173,7 +173,9 @@ def _expand(source: str, target: str, size: int | None) -> None:
             lambda offset, length: os.pread(fd, length, offset))
         if size is not None and image.size > size:
             raise Refused('Image virtual size does not fit')
-        for offset, length, host in image.extents():
+        for extent in image.extents():
+            offset, length = extent.offset, extent.length
+            host = extent.host_offset
             while host is not None and length:
                 part = min(length, files.PIECE)
                 os.pwrite(dst.fileno(),

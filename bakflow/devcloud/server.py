@@ -228,17 +228,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             if answer.length and self.command != 'HEAD':
                 self._send_body(request.faults, answer, source, record)
-        if not body.finished:
-            # As the real servers: what was not read ends the connection.
-            self._drain(body)
+        if not body.finished and not self._drained(body):
+            # As the real servers: a body not read ends the connection.
             self._hang_up()
 
-    def _drain(self, body: _Body) -> None:
-        """Read a little, lest the answer be lost to a reset."""
-        with contextlib.suppress(OSError, Dropped):
+    def _drained(self, body: _Body) -> bool:
+        """Read what little is left of the body, at most 64 KiB.
+
+        More is read only lest the answer be lost to a reset.
+        """
+        with contextlib.suppress(OSError, Dropped, ValueError):
+            left = _DRAIN
+            while left > 0 and not body.finished:
+                left -= len(body.read(left))
+            if body.finished:
+                return True
             self.connection.settimeout(0.5)
-            while body.received < 64 * _DRAIN and body.read(_DRAIN):
-                continue
+            left = 64 * _DRAIN
+            while left > 0 and not body.finished:
+                left -= len(body.read(_DRAIN))
+        return False
 
     def _send_body(self, faults: list[Fault], answer: Answer, source: Any,
                    record: Record) -> None:

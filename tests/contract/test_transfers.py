@@ -26,7 +26,9 @@ def read_disk(image: bytes) -> bytes:
     from bakflow.qcow2.reader import Qcow2Image
     opened = Qcow2Image.open(lambda offset, n: image[offset:offset + n])
     disk = bytearray(4 << 20)
-    for offset, length, host in opened.extents():
+    for extent in opened.extents():
+        offset, length = extent.offset, extent.length
+        host = extent.host_offset
         if host is not None and offset < len(disk):
             length = min(length, len(disk) - offset)
             disk[offset:offset + length] = image[host:host + length]
