@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,25 @@ def test_it_can_be_emptied(golden):
             domain.delete(backup)
     store.collect(live_sessions=lambda: [])
     assert set(store.usage()) == {'total', 'keys'}
+
+
+def test_the_document_is_enough():
+    """A reader written from the document alone restores the same bytes."""
+    sys.path.insert(0, str(HERE))
+    try:
+        import second_reader
+    finally:
+        sys.path.remove(str(HERE))
+    folder = HERE / 'format-1'
+    expected = json.loads((folder / 'expected.json').read_text())
+    marker, domains = second_reader.open_store(folder / 'store',
+                                               folder / 'key')
+    assert marker['store'] == expected['store']
+    found = {}
+    for domain in domains:
+        for head in domain.heads():
+            found[domain.project, head['backup']] = [
+                hashlib.sha256(domain.disk(disk)).hexdigest()
+                for disk in head['disks']]
+    assert found == {(b['project'], b['backup']): b['sha256']
+                     for b in expected['backups']}

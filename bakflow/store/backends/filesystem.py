@@ -224,14 +224,18 @@ class FilesystemBackend:
             raise _explain(exc, f'cannot read {path}', False) from exc
 
     def stat(self, name: str) -> ObjectInfo:
-        """The size of a file."""
-        path = self._path(name)
+        """The size of a file.
+
+        It is opened, not only looked at: over NFS an open asks the server,
+        a stat may be answered from memory after another host removed it.
+        """
+        fd = self._open(name)
         try:
-            return ObjectInfo(name, os.stat(path).st_size)
+            return ObjectInfo(name, os.fstat(fd).st_size)
         except OSError as exc:
-            if exc.errno in _GONE:
-                raise ObjectMissing(f'there is no {name}') from None
-            raise _explain(exc, f'cannot read {path}', False) from exc
+            raise _explain(exc, f'cannot read {name}', False) from exc
+        finally:
+            os.close(fd)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Walk the folders; what vanishes meanwhile is left out."""
