@@ -29,6 +29,7 @@ class Frontier:
     def __init__(self, space: Space, session: str, sessions: Sessions,
                  state: DiskState, before: Sequence[str | None]) -> None:
         self.state = state
+        self.whole = True
         self._space = space
         self._session = session
         self._sessions = sessions
@@ -61,11 +62,17 @@ class Frontier:
             self._next += ready.segments
 
     def advance(self, in_flight: Collection[int]) -> None:
-        """Move over all that needs no pack in ``in_flight``."""
+        """Move over all that needs no pack in ``in_flight``.
+
+        :raises StoreError: a page could not be put; then ``whole`` is
+            false, and nothing may be written down of this frontier.
+        """
         while self._waiting:
             if any(seq in in_flight for seq in self._waiting[0].packs):
                 return
+            self.whole = False
             self._apply(self._waiting.popleft())
+            self.whole = True
 
     def _apply(self, done: Stored) -> None:
         state = self.state

@@ -24,6 +24,7 @@ from bakflow.store.model import (
     optional,
     page_list,
 )
+from bakflow.store.pages import Page
 from bakflow.store.space import CHECKPOINT, SESSION, Space
 
 #: Numbers of a session's packs as (first, count).
@@ -159,8 +160,24 @@ def newest_state(space: Space, record: Record) -> State:
     return record.state
 
 
+def _fits(space: Space, disk: DiskState) -> bool:
+    """Whether pages and the page that is begun end at the position."""
+    per_page = space.params.page // layout.CHUNK
+    if disk.complete:
+        return len(disk.pages) == -(-disk.size // space.params.page)
+    begun = Page(disk.partial, 'the page of a checkpoint',
+                 per_page).count if disk.partial else 0
+    return (len(disk.pages) * per_page + begun
+            == layout.chunks(disk.position))
+
+
 def intact(space: Space, state: State) -> bool:
-    """Whether all packs and pages of a state are there."""
+    """Whether all packs and pages of a state are there, and it fits.
+
+    :raises StoreCorrupt: the page that is begun makes no sense.
+    """
+    if not all(_fits(space, disk) for disk in state.disks):
+        return False
     for session, ranges in state.packs.items():
         listed = space.packs_of(session)
         for first, count in ranges:
@@ -198,10 +215,11 @@ def find_carrier(space: Space, backup: str, sizes: Sequence[int],
         try:
             record = get_record(space, session)
             state = newest_state(space, record)
+            good = (record.backup == backup and intact(space, state)
+                    and [disk.size for disk in state.disks] == list(sizes))
         except errors.StoreCorrupt:
             continue
-        if (record.backup != backup or not intact(space, state)
-                or [disk.size for disk in state.disks] != list(sizes)):
+        if not good:
             continue
         return Carrier(
             layout.session_name(space.name, session),

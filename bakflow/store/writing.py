@@ -136,8 +136,10 @@ class DiskWriter:
         except errors.Interrupted as exc:
             interrupted = exc
             self._drain(exc)
-        except errors.StoreError:
+        except errors.StoreError as exc:
             self._save_what_is()
+            if self._fault is not None:     # the source had failed before
+                raise self._fault from exc
             raise
         self._checkpoint(0)
         if interrupted is not None:
@@ -222,7 +224,8 @@ class DiskWriter:
         """Write a checkpoint if there is news and the last is old enough."""
         start = time.monotonic()
         state = self._frontier.state
-        if state.position == self._saved or start - self._saved_at < pause:
+        if (state.position == self._saved or start - self._saved_at < pause
+                or not self._frontier.whole):
             return
         self._ticket.checkpoint(self._frontier.snapshot())
         self._saved = state.position

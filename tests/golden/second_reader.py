@@ -155,6 +155,11 @@ class Domain:
         self.packs[session, seq] = out
         return out
 
+    def chunk_id(self, chunk):
+        if not chunk.strip(b'\0'):
+            return NONE
+        return blake3(chunk, key=self.id_key).digest(16)
+
     def disk(self, disk):
         """All bytes of a disk of a head, its chain checked."""
         out = bytearray()
@@ -174,10 +179,8 @@ class Domain:
         size = CHUNK * PER_SEGMENT
         for number in range(-(-len(out) // size)):
             part = bytes(out[number * size:(number + 1) * size])
-            ids = b''.join(
-                blake3(c, key=self.id_key).digest(16) if c.strip(b'\0') else NONE
-                for c in (part[at:at + CHUNK]
-                          for at in range(0, len(part), CHUNK)))
+            ids = b''.join(self.chunk_id(part[at:at + CHUNK])
+                           for at in range(0, len(part), CHUNK))
             if any(ids):
                 digest = blake3(number.to_bytes(8, 'little') + ids,
                                 key=self.chain_key).digest()

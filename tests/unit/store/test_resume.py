@@ -204,6 +204,52 @@ def test_full_even_for_checkpoints(house, tmp_path):
     assert result.resumed_at > 0
 
 
+def test_no_room_for_a_page(house):
+    """The frontier stops in the middle of a step: it is not written down."""
+    class NoPages(Wrapped):
+        def put(self, name, data):
+            if '/m/' in name:
+                raise errors.StoreFull('no space left')
+            super().put(name, data)
+
+    data = mixed(30 * MIB, 15, zeros=0.1)
+    store = Store.open(NoPages(house.backend), house.kek, deployment='dep-1')
+    session = store.domain('project-1').start('f.1', backup_id='b1',
+                                              sizes=[len(data)])
+    with pytest.raises(errors.StoreFull):
+        session.write_disk(0, SlowSource(data), observe=quiet)
+    _, result, _ = resume(house, data, ['f.1'], 2)
+    assert result.resumed_at < 8 * MIB
+
+
+def test_first_cause_wins(house):
+    """The source fails, and then the store too: the source is named."""
+    class Full(Wrapped):
+        full = False
+
+        def put(self, name, data):
+            if self.full and '/p/' in name:
+                time.sleep(0.5)
+                raise errors.StoreFull('no space left')
+            super().put(name, data)
+
+    class Failing(BytesSource):
+        def readinto(self, offset, view):
+            if offset >= 8 * MIB:
+                backend.full = True
+                raise errors.CloudUnavailable('the image service is away')
+            super().readinto(offset, view)
+
+    backend = Full(house.backend)
+    data = random.Random(16).randbytes(9 * MIB)
+    store = Store.open(backend, house.kek, deployment='dep-1')
+    session = store.domain('project-1').start('f.1', backup_id='b1',
+                                              sizes=[len(data)])
+    with pytest.raises(errors.CloudUnavailable):
+        session.write_disk(0, Failing(data), observe=quiet)
+    resume(house, data, ['f.1'], 2)
+
+
 def test_many_short_sessions_make_one_backup(house):
     """Stop after each few segments, again and again, with a parent."""
     old = mixed(40 * MIB, 7, zeros=0.2)
