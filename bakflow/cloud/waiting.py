@@ -11,8 +11,12 @@ import time
 from collections.abc import Callable, Collection
 from typing import NoReturn
 
+from oslo_log import log as logging
+
 from bakflow import errors
 from bakflow.cloud.resources import Resource
+
+LOG = logging.getLogger(__name__)
 
 Get = Callable[[], Resource]
 Pause = Callable[[float], None]
@@ -24,6 +28,9 @@ Explain = Callable[[Resource], str | None]
 #: (measured: growing by half made a step of 11 s one of 15), at 24 looks for
 #: 10 s and 40 for a minute. From 40 s on every 5 s.
 _SHORTEST, _SHARE, _LONGEST = 0.2, 1 / 8, 5.0
+
+#: Glance keeps what is deleted later as pending_delete.
+_GONE = ('deleted', 'pending_delete')
 
 
 def is_failed(status: str) -> bool:
@@ -62,13 +69,20 @@ def until(get: Get, *, want: Collection[str],
 
 
 def gone(get: Get, *, deadline_seconds: float, pause: Pause,
+         again: Callable[[], None] | None = None,
          failed: Callable[[str], bool] = lambda s: s.startswith('error'),
          observe: Observe | None = None,
          explain: Explain | None = None) -> None:
-    """Look until the resource is gone.
+    """Look until a resource that was told to go is gone.
 
+    :param again: asks for the deletion once more. Cinder gives a deletion
+        up without an error: an RBD volume that something still reads (so
+        for some seconds after a failed upload-to-image) goes from
+        ``deleting`` back to ``available``.
     :raises ResourceFailed: it went to ``error_deleting`` or another state
         that begins with ``error``.
+    :raises ResourceBusy: the deletion was given up, and there is no
+        ``again``.
     :raises WaitTimeout: the deadline passed.
     """
     wait = _Wait(deadline_seconds, pause, 'was not gone')
@@ -82,10 +96,24 @@ def gone(get: Get, *, deadline_seconds: float, pause: Pause,
             continue
         if observe is not None:
             observe(seen)
-        if seen.status == 'deleted':
+        if seen.status in _GONE:
             return
         if failed(seen.status):
             _fail(seen, ('gone',), explain)
+        if seen.status != 'deleting':
+            _delete_again(seen, again)
+
+
+def _delete_again(seen: Resource, again: Callable[[], None] | None) -> None:
+    if again is None:
+        raise errors.ResourceBusy(
+            f'the deletion of {seen} was given up: it is {seen.status}',
+            resource=str(seen), hint='something still uses it; it is tried '
+                                     'again')
+    try:
+        again()
+    except (errors.ResourceBusy, errors.CloudUnavailable) as exc:
+        LOG.debug('Cannot delete %s again yet: %s', seen, exc)
 
 
 class _Wait:

@@ -175,3 +175,17 @@ def test_a_deletion_that_hangs(dev: DevCloud, cloud: session.Cloud,
     with pytest.raises(errors.WaitTimeout, match='status is deleting'):
         waiting.gone(lambda: cloud.volumes.get(volume),
                      deadline_seconds=0.2, pause=pauses)
+
+
+def test_a_deletion_that_is_given_up(
+        dev: DevCloud, cloud: session.Cloud, pauses: Pauses) -> None:
+    """As Cinder does with an RBD volume that something still reads."""
+    volume = dev.make_volume()
+    with pytest.raises(errors.ResourceBusy, match='given up') as caught:
+        waiting.gone(lambda: cloud.volumes.get(volume), deadline_seconds=5,
+                     pause=pauses)
+    assert caught.value.retry is errors.Retry.SOON
+    dev.faults.add('refuse', on='volume.delete', count=2)
+    waiting.gone(lambda: cloud.volumes.get(volume), deadline_seconds=10,
+                 pause=pauses, again=lambda: cloud.volumes.delete(volume))
+    assert len(dev.requests.find('volume.delete')) == 3
