@@ -97,6 +97,7 @@ class ImageReader:
             try:
                 stream = self._open(offset, offset + length - 1)
                 try:
+                    stream.skip(offset - stream.position)
                     return stream.read(length)
                 finally:
                     stream.close()
