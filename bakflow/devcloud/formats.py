@@ -12,14 +12,10 @@ import os
 import struct
 from collections.abc import Iterator
 
-from bakflow.devcloud import content, files
+from bakflow.devcloud import content, files, packing
 from bakflow.devcloud.content import Refused
 from bakflow.qcow2.layout import Qcow2Error
 from bakflow.qcow2.reader import Qcow2Image
-from bakflow.qcow2.writer import stream
-
-_CLUSTER = 1 << 16
-
 
 # -- out of a volume ------------------------------------------------------
 
@@ -99,20 +95,23 @@ def _to_qcow2(source: str, target: str) -> None:
     with open(source, 'rb') as src, open(target, 'wb') as dst:
         fd = src.fileno()
         size = os.fstat(fd).st_size
-        for piece in stream(size, list(_used(fd, size)),
-                            lambda offset, length: files.pread_exact(
-                                fd, offset, length)):
-            dst.write(piece)
+        packing.write(dst, size, _used(fd, size),
+                      lambda offset, length: files.pread_exact(
+                          fd, offset, length))
 
 
-def _used(fd: int, size: int) -> Iterator[tuple[int, int]]:
+def _used(fd: int, size: int) -> Iterator[int]:
     """The clusters that are not all zeros, as qemu-img leaves those out."""
-    zeros = bytes(_CLUSTER)
+    zeros = bytes(packing.CLUSTER)
+    last = -1
     for start, length in files.extents(fd, size):
-        for offset in range(start, start + length, _CLUSTER):
-            amount = min(_CLUSTER, start + length - offset)
-            if os.pread(fd, amount, offset) != zeros[:amount]:
-                yield offset, amount
+        first = max(start // packing.CLUSTER, last + 1)
+        for index in range(first, (start + length - 1) // packing.CLUSTER
+                           + 1):
+            data = os.pread(fd, packing.CLUSTER, index * packing.CLUSTER)
+            if data != zeros[:len(data)]:
+                last = index
+                yield index
 
 
 # -- into a volume --------------------------------------------------------
@@ -176,6 +175,11 @@ def _expand(source: str, target: str, size: int | None) -> None:
         for extent in image.extents():
             offset, length = extent.offset, extent.length
             host = extent.host_offset
+            if host is not None and extent.packed is not None:
+                packed = files.pread_exact(fd, host, extent.packed)
+                os.pwrite(dst.fileno(), image.inflate(extent, packed),
+                          offset)
+                continue
             while host is not None and length:
                 part = min(length, files.PIECE)
                 os.pwrite(dst.fileno(),

@@ -307,6 +307,15 @@ def test_content_of_qcow2_images(site: Site, kind: str, seen: str) -> None:
     assert site.show('image', good)['virtual_size'] == 16 << 20
 
 
+def test_text_that_breaks_the_inspector(site: Site) -> None:
+    """Taken without any check, and without a virtual size."""
+    data = b'text ' * 30_000 + random_bytes(100_000)
+    image = site.make_image(data)
+    shown = site.show('image', image)
+    assert (shown['status'], shown['size']) == ('active', len(data))
+    assert shown['virtual_size'] is None
+
+
 def test_empty_image(site: Site) -> None:
     image = site.make_image(b'')
     shown = site.show('image', image)

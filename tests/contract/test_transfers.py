@@ -27,9 +27,14 @@ def read_disk(image: bytes) -> bytes:
     opened = Qcow2Image.open(lambda offset, n: image[offset:offset + n])
     disk = bytearray(4 << 20)
     for extent in opened.extents():
+        if extent.offset >= len(disk):
+            break
         offset, length = extent.offset, extent.length
         host = extent.host_offset
-        if host is not None and offset < len(disk):
+        if host is not None and extent.packed is not None:
+            packed = image[host:host + extent.packed]
+            disk[offset:offset + length] = opened.inflate(extent, packed)
+        elif host is not None:
             length = min(length, len(disk) - offset)
             disk[offset:offset + length] = image[host:host + length]
     return bytes(disk)
