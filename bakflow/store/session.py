@@ -35,8 +35,9 @@ def start(space: Space, session: str, backup: str, sizes: Sequence[int],
     layout.check_session(session)
     layout.check_backup(backup)
     for name in adopt:
-        if layout.flow_of(layout.check_session(name)) != layout.flow_of(
-                session) or name == session:
+        if (layout.flow_of(layout.check_session(name))
+                != layout.flow_of(session)
+                or layout.epoch_of(name) >= layout.epoch_of(session)):
             raise errors.InvalidRequest(
                 f'{session} cannot take over {name}')
     for _ in range(len(adopt) + 2):
@@ -277,12 +278,14 @@ class Session:
     def _clean_up(self) -> None:
         """Remove what the head makes needless; a crash here leaves little.
 
-        A head that an earlier session of this flow put is ours as well.
+        A head that an earlier session of this flow put is ours as well. One
+        of a later session is not: that one may just have removed ours.
         """
-        flow = layout.flow_of(self.name)
+        flow, epoch = layout.flow_of(self.name), layout.epoch_of(self.name)
         found = heads.list_heads(self._space, self.backup_id)
         for session in found.get(self.backup_id, ()):
-            if session != self.name and layout.flow_of(session) == flow:
+            if (layout.flow_of(session) == flow
+                    and layout.epoch_of(session) < epoch):
                 self._space.backend.delete(layout.head_name(
                     self._space.name, self.backup_id, session))
         for session in (*self._record.adopted, self.name):
