@@ -196,11 +196,16 @@ class Images:
         return resources.image(answer.json())
 
 
-def refused(id: str, request_id: str | None = None) -> errors.ImageRefused:
-    """The error of an image that vanished before it was active."""
+def refused(id: str, request_id: str | None = None,
+            reason: str | None = None) -> errors.ImageRefused:
+    """The error of an image that vanished before it was active.
+
+    :param reason: what Cinder says about the volume (``Volumes.explain``).
+    """
     return errors.ImageRefused(
         f'image {id} vanished before it was active: the services did not '
-        f'take its content in this format', resource=f'image {id}',
+        f'take its content in this format'
+        + (f' ({reason})' if reason else ''), resource=f'image {id}',
         request_id=request_id,
         hint='some content does not pass as raw; qcow2 takes any')
 
