@@ -231,8 +231,12 @@ def _limit(request: Request, name: str, default: int) -> int:
 
 def _sorted(items: list[Any], request: Request,
             fields: dict[str, Callable[[Any], Any]]) -> list[Any]:
-    """By creation, newest first, or as ``sort``, ``sort_key`` say."""
-    items = sorted(items, key=lambda x: (x.created, x.id), reverse=True)
+    """By creation, newest first, or as ``sort``, ``sort_key`` say.
+
+    SQL knows seconds only: within one the ids decide.
+    """
+    items = sorted(items, key=lambda x: (stamp(x.created), x.id),
+                   reverse=True)
     text = request.param('sort')
     key, direction = request.param('sort_key'), request.param('sort_dir')
     pairs = [(key, direction)] if key else []

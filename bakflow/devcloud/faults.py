@@ -8,13 +8,14 @@ them) and what happens. In process: :meth:`Faults.add`; from another process:
 Effects on the request:
 
 ``hold``    wait until released; ``when`` is ``before`` or ``after`` it took
-            effect, or ``body`` (``after_bytes`` of the answer are sent first)
-``drop``    close the connection ``before`` or ``after`` it took effect
+            effect, or ``body``: when ``after_bytes`` of it went over (of the
+            request's body for an image.upload, else of the answer's)
+``drop``    close the connection; ``when`` as above
 ``status``  answer with ``status`` (and ``retry_after`` seconds, ``message``)
             and do nothing
 ``expire``  revoke the caller's token and answer 401
 ``slow``    send the answer's body at ``rate`` bytes a second
-``cut``     close the connection after ``after_bytes`` of the answer's body
+``cut``     the same as ``drop`` with ``when='body'``
 ``quota``   answer as the service does when a quota is used up (413)
 ``refuse``  answer as the service does when the resource is busy: 400 for
             volumes and snapshots, 409 for images
@@ -89,6 +90,7 @@ class Fault:
     method: str | None = None
     path: str | None = None         #: a regular expression, searched
     action: str | None = None
+    contains: str | None = None     #: text that the JSON body must contain
     nth: int = 1
     count: int | None = 1           #: None: every time
     when: str = 'before'
@@ -106,6 +108,8 @@ class Fault:
     def __post_init__(self) -> None:
         if self.effect not in ON_REQUEST + ON_WORK:
             raise ValueError(f'no such effect: {self.effect}')
+        if self.effect == 'cut':
+            self.effect, self.when = 'drop', 'body'
         if self.when not in ('before', 'after', 'body'):
             raise ValueError(f'no such time: {self.when}')
         if self.at not in ('queued', 'saving', 'active'):
@@ -118,7 +122,13 @@ class Fault:
                 and (self.method is None or self.method == request.method)
                 and (self.path is None
                      or re.search(self.path, request.path) is not None)
-                and (self.action is None or self.action == request.action))
+                and (self.action is None or self.action == request.action)
+                and (self.contains is None
+                     or self.contains.encode() in request.content))
+
+    @property
+    def in_body(self) -> bool:
+        return self.when == 'body' and self.effect in ('hold', 'drop')
 
     def take(self, request: Request) -> bool:
         """Whether the fault is for this request; counts it."""

@@ -88,6 +88,19 @@ class RequestLog:
                 and all(getattr(r, k) == v for k, v in wanted.items())]
 
 
+def _stops(faults: list[Fault]) -> list[Fault]:
+    """The faults that strike in mid body, in the order they do."""
+    return sorted((f for f in faults if f.in_body),
+                  key=lambda f: f.after_bytes)
+
+
+def _strike(fault: Fault) -> None:
+    """Hold, or drop the connection."""
+    if fault.effect == 'drop':
+        raise Dropped('a fault was asked for')
+    fault.hold()
+
+
 class _Body:
     """The request's body, by Content-Length or chunked."""
 
@@ -98,6 +111,7 @@ class _Body:
         self._chunked = chunked
         self._last = not chunked
         self.received = 0
+        self.stops: list[Fault] = []
 
     @property
     def finished(self) -> bool:
@@ -118,7 +132,14 @@ class _Body:
             self._next_chunk()
         if not self._left:
             return b''
-        data: bytes = self._stream.read(min(amount, self._left))
+        amount = min(amount, self._left)
+        if self.stops:
+            until = self.stops[0].after_bytes - self.received
+            if until <= 0:
+                _strike(self.stops.pop(0))
+            else:
+                amount = min(amount, until)
+        data: bytes = self._stream.read(amount)
         if not data:
             raise Dropped('the client went away in mid body')
         self._left -= len(data)
@@ -164,6 +185,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.cloud.requests.add(record)
         try:
             request.faults = self.cloud.faults.match(request)
+            if not body.finished:
+                body.stops = _stops(request.faults)
             self._before(request)
             answer = self._answer(request)
             self._after(request.faults)
@@ -173,10 +196,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             record.status = answer.status   # before the client can see it
             self._send(request, answer, body, record)
         except (Dropped, ConnectionError):
-            record.status = 0
+            record.status, record.received = 0, body.received
             self._hang_up()
-        finally:
-            record.received = body.received
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _run
 
@@ -187,17 +208,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _before(self, request: Request) -> None:
         for fault in request.faults:
-            if fault.when == 'before' and fault.effect == 'hold':
-                fault.hold()
-            elif fault.when == 'before' and fault.effect == 'drop':
-                raise Dropped
+            if fault.when == 'before' and fault.effect in ('hold', 'drop'):
+                _strike(fault)
 
     def _after(self, faults: list[Fault]) -> None:
         for fault in faults:
-            if fault.when == 'after' and fault.effect == 'hold':
-                fault.hold()
-            elif fault.when == 'after' and fault.effect == 'drop':
-                raise Dropped
+            if fault.when == 'after' and fault.effect in ('hold', 'drop'):
+                _strike(fault)
 
     def _answer(self, request: Request) -> Answer:
         try:
@@ -251,20 +268,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _send_body(self, faults: list[Fault], answer: Answer, source: Any,
                    record: Record) -> None:
-        stops: list[tuple[int, Fault]] = sorted(
-            ((f.after_bytes, f) for f in faults if f.effect == 'cut' or (
-                f.effect == 'hold' and f.when == 'body')),
-            key=lambda stop: stop[0])
+        stops = _stops(faults)
         slow = [f.rate for f in faults if f.effect == 'slow']
         if self.cloud.send_rate:
             slow.append(self.cloud.send_rate)
         rate = min(slow) if slow else None
-        for after, fault in stops:
+        for fault in stops:
             self._send_run(answer, source, record,
-                           min(after, answer.length), rate)
-            if fault.effect == 'cut':
-                raise Dropped
-            fault.hold()
+                           min(fault.after_bytes, answer.length), rate)
+            _strike(fault)
         self._send_run(answer, source, record, answer.length, rate)
 
     def _send_run(self, answer: Answer, source: Any, record: Record,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import openstack.connection
@@ -13,9 +15,15 @@ from bakflow.devcloud import DevCloud
 MIB = 1 << 20
 
 
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[DevCloud]:
+    with DevCloud(tmp_path / 'cloud', gib=64 * MIB) as made:
+        yield made
+
+
 def fill(f: BinaryIO) -> None:
     f.write(os.urandom(3 * MIB))
-    f.seek(700 * MIB + 12345)
+    f.seek(40 * MIB + 12345)
     f.write(os.urandom(MIB))
 
 

@@ -193,6 +193,47 @@ def test_hold_in_mid_body(cloud: DevCloud, client: Client) -> None:
     assert len(results[0].content) == 500_000
 
 
+def test_upload_cut_in_mid_body(cloud: DevCloud, client: Client) -> None:
+    made = client.image('POST', '', {
+        'name': 'i', 'disk_format': 'raw', 'container_format': 'bare'})
+    path = f'/{made.json()["id"]}/file'
+    kind = {'Content-Type': 'application/octet-stream'}
+    cloud.faults.add('drop', 'image.upload', when='body',
+                     after_bytes=300_000)
+    with pytest.raises(requests.ConnectionError):
+        client.image('PUT', path, data=b'x' * (8 * MIB), headers=kind)
+    assert cloud.requests.find('image.upload')[0].received == 300_000
+    cloud.wait(lambda: cloud.image(made.json()['id']).status == 'queued')
+    again = client.image('PUT', path, data=b'x' * MIB, headers=kind)
+    assert again.status_code == 204
+
+
+def test_upload_held_in_mid_body(cloud: DevCloud, client: Client) -> None:
+    made = client.image('POST', '', {
+        'name': 'i', 'disk_format': 'raw', 'container_format': 'bare'})
+    image = made.json()['id']
+    fault = cloud.faults.add('hold', 'image.upload', when='body',
+                             after_bytes=1000)
+    thread, results = aside(lambda: client.image(
+        'PUT', f'/{image}/file', data=iter([b'x' * 900] * 10),
+        headers={'Content-Type': 'application/octet-stream'}))
+    fault.wait_held(TIMEOUT)
+    assert cloud.image(image).status == 'saving'
+    fault.release()
+    thread.join(TIMEOUT)
+    assert results[0].status_code == 204
+    assert cloud.image(image).size == 9000
+
+
+def test_fault_for_what_a_body_contains(cloud: DevCloud, client: Client,
+                                        source: str) -> None:
+    cloud.faults.add('status', 'volume.create', contains='source_volid')
+    assert client.volume('POST', '/volumes', {
+        'volume': {'size': 1}}).status_code == 202
+    assert client.volume('POST', '/volumes', {
+        'volume': {'source_volid': source}}).status_code == 503
+
+
 def test_slow_body(cloud: DevCloud, client: Client) -> None:
     image = make_image(cloud, client, b'x' * 200_000)
     cloud.faults.add('slow', 'image.download', rate=400_000)
