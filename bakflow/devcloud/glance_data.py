@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bakflow.devcloud.cloud import DevCloud
 
 _UPLOAD_TYPE = 'application/octet-stream'
+_ZEROS = bytes(PIECE)
 
 
 def find(cloud: DevCloud, request: Request,
@@ -155,7 +156,8 @@ def _receive(cloud: DevCloud, request: Request, path: str) -> None:
             if limit is not None and size > limit:
                 raise ApiError(413, 'The incoming image is too large: The '
                                'provided image is too large.')
-            if piece.count(0) == len(piece):
+            if piece == (_ZEROS if len(piece) == PIECE
+                         else bytes(len(piece))):
                 f.seek(len(piece), os.SEEK_CUR)
             else:
                 f.write(piece)

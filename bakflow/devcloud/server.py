@@ -156,6 +156,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server_version = 'devcloud'
     sys_version = ''
     disable_nagle_algorithm = True
+    rbufsize = 1 << 18
     cloud: DevCloud                 # set by serve()
 
     def log_message(self, format: str, *args: Any) -> None:

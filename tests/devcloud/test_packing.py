@@ -6,9 +6,12 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from bakflow.devcloud import content, formats
 from bakflow.devcloud.content import Refused
@@ -41,6 +44,28 @@ def test_there_and_back(tmp_path: Path, size: int) -> None:
     with disk.open('rb') as one, back.open('rb') as two:
         while piece := one.read(MIB):
             assert two.read(MIB) == piece
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(st.integers(1, 8), st.lists(st.tuples(
+    st.integers(0, 8 * 65536 - 1), st.integers(1, 200_000),
+    st.sampled_from([b'text ', b'\0', None])), max_size=5), st.randoms())
+def test_any_disk(clusters: int, pieces: list[tuple[int, int, bytes | None]],
+                  chance: random.Random) -> None:
+    size = clusters * 65536
+    disk = bytearray(size)
+    for offset, length, kind in pieces:
+        data = (chance.randbytes(length) if kind is None
+                else kind * length)[:max(0, size - offset)]
+        disk[offset:offset + len(data)] = data
+    with tempfile.TemporaryDirectory() as folder:
+        one, image, two = (os.path.join(folder, n) for n in 'abc')
+        Path(one).write_bytes(disk)
+        if content.probe(one) != 'raw':
+            return
+        formats.file_to_image(one, image, 'qcow2', 'rbd')
+        formats.image_to_file(image, 'qcow2', two, size, 'rbd')
+        assert Path(two).read_bytes() == disk
 
 
 @pytest.mark.skipif(shutil.which('qemu-img') is None,
