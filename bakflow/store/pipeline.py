@@ -83,9 +83,13 @@ class Known:
 
 
 class Lines:
-    """The queues and flags that join the threads of one disk."""
+    """The queues and flags that join the threads of one disk.
 
-    def __init__(self, workers: int, writers: int, pack: int) -> None:
+    :param segments: how many segments there are; a small disk needs less.
+    """
+
+    def __init__(self, workers: int, writers: int, pack: int,
+                 segments: int) -> None:
         self.workers = workers
         self.writers = writers
         self.work: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -96,7 +100,7 @@ class Lines:
         self.packs: queue.SimpleQueue[mmap.mmap | None] = queue.SimpleQueue()
         self.halt = threading.Event()   # read no more, finish what is read
         self.stop = threading.Event()   # drop everything
-        for _ in range(workers + 2):
+        for _ in range(min(workers + 2, segments)):
             self.segments.put(bytearray(SEGMENT))
         for _ in range(workers + writers):
             self.packs.put(buffers.make(pack))

@@ -10,8 +10,7 @@ import mmap
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from bakflow import errors
@@ -97,11 +96,9 @@ class Team:
             return work(decoder, job, out)
 
     def _wait(self, future: Future[T]) -> T:
-        while True:
-            try:
-                return future.result(timeout=_TICK)
-            except FutureTimeout:
-                self._waiting()
+        while not wait([future], timeout=_TICK).done:
+            self._waiting()
+        return future.result()
 
 
 def located(error: errors.StoreCorrupt, backup: str, disk: int, offset: int,

@@ -100,7 +100,8 @@ class DiskWriter:
         """
         buffers.tune_malloc()
         with buffers.default.take(memory(self._space), self._tell):
-            self._lines = Lines(WORKERS, WRITERS, self._space.params.pack)
+            self._lines = Lines(WORKERS, WRITERS, self._space.params.pack,
+                                layout.segments(self._source.size))
             threads = self._threads()
             self._running = {'read': 1, 'pack': WORKERS, 'write': WRITERS}
             try:

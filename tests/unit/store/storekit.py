@@ -10,6 +10,7 @@ from bakflow.store import (
     Params,
     Store,
 )
+from bakflow.store.backends import ObjectExists, ObjectInfo, ObjectMissing
 
 KIB, MIB = 1 << 10, 1 << 20
 #: Pages of 8 MiB and packs of 2 MiB: all borders are met in small disks.
@@ -147,3 +148,46 @@ class Small(Wrapped):
                 raise errors.StoreFull('no space left')
             self.room -= len(data)
         super().put(name, data)
+
+
+class Memory:
+    """A backend that keeps its promises without a disk: many runs, quick."""
+
+    def __init__(self):
+        self.objects = {}
+
+    def put(self, name, data):
+        if self.objects.setdefault(name, data := bytes(data)) is not data:
+            raise ObjectExists(name)
+
+    def get(self, name, start=0, length=None):
+        try:
+            data = self.objects[name]
+        except KeyError:
+            raise ObjectMissing(name) from None
+        if start < 0:
+            start = max(0, len(data) + start)
+        end = len(data) if length is None else start + length
+        return data[start:end]
+
+    def readinto(self, name, start, view):
+        part = self.get(name, start, len(view))
+        view[:len(part)] = part
+        return len(part)
+
+    def list(self, prefix):
+        return iter([ObjectInfo(name, len(data))
+                     for name, data in sorted(self.objects.items())
+                     if name.startswith(prefix)])
+
+    def stat(self, name):
+        return ObjectInfo(name, len(self.get(name)))
+
+    def delete(self, name):
+        self.objects.pop(name, None)
+
+    def sweep(self, age):
+        return 0
+
+    def check(self):
+        return {}

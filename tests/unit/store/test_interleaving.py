@@ -9,14 +9,23 @@ import random
 import threading
 
 import pytest
-from storekit import KIB, MIB, BytesSource, Wrapped, make_house
+from storekit import (
+    KIB,
+    MIB,
+    BytesSource,
+    Memory,
+    Params,
+    Wrapped,
+    make_house,
+)
 
 from bakflow import errors
 from bakflow.store import Store
 
-OLD = random.Random(1).randbytes(5 * MIB)
-NEW = bytes(MIB) + OLD[MIB:4 * MIB] + random.Random(2).randbytes(
-    MIB + 200 * KIB)
+#: Two pages and two packs.
+SIZES = Params(frame=256 * KIB, pack=MIB, slots=200, page=4 * MIB)
+OLD = bytes(3 * MIB) + random.Random(1).randbytes(MIB + 100 * KIB)
+NEW = OLD[:3 * MIB + 900 * KIB] + random.Random(2).randbytes(MIB)
 
 
 def quiet(_):
@@ -70,12 +79,14 @@ def write(domain, session='f.1', adopt=(), parent='b0'):
     return writing.finish({})
 
 
-def each_turn(tmp_path):
+def each_turn():
     """A new house for each turn, with the parent in it."""
+    begin = make_house(None, backend=Memory(), params=SIZES)
+    begin.backup('b0', OLD)
     for turn in itertools.count(1):
-        house = make_house(tmp_path / f's{turn}')
-        house.backup('b0', OLD)
-        yield turn, house
+        backend = Memory()
+        backend.objects.update(begin.backend.objects)
+        yield turn, make_house(None, backend=backend)
 
 
 def through(house, backend):
@@ -98,9 +109,9 @@ def check(house):
 
 
 @pytest.mark.parametrize('alive', [True, False])
-def test_collector_at_each_call_of_a_writer(tmp_path, alive):
+def test_collector_at_each_call_of_a_writer(alive):
     """Its parent is deleted, too. A living writer is never disturbed."""
-    for turn, house in each_turn(tmp_path):
+    for turn, house in each_turn():
         def collect(house=house):
             house.domain.delete('b0')
             report = house.collect(live=['f.1'] if alive else [])
@@ -119,9 +130,9 @@ def test_collector_at_each_call_of_a_writer(tmp_path, alive):
             return
 
 
-def test_successor_at_each_call_of_a_writer(tmp_path):
+def test_successor_at_each_call_of_a_writer():
     """The writer was thought dead and is not: one backup, and whole."""
-    for turn, house in each_turn(tmp_path):
+    for turn, house in each_turn():
         heads = []
 
         def succeed(house=house, heads=heads):
@@ -140,9 +151,9 @@ def test_successor_at_each_call_of_a_writer(tmp_path):
             return
 
 
-def test_abort_at_each_call_of_a_writer(tmp_path):
+def test_abort_at_each_call_of_a_writer():
     """Reverted while it still runs: a whole backup or none."""
-    for turn, house in each_turn(tmp_path):
+    for turn, house in each_turn():
         refused = []
 
         def abort(house=house, refused=refused):
@@ -167,9 +178,9 @@ def test_abort_at_each_call_of_a_writer(tmp_path):
 
 
 @pytest.mark.parametrize('what', ['finish', 'successor', 'whole'])
-def test_writer_at_each_call_of_a_collector(tmp_path, what):
+def test_writer_at_each_call_of_a_collector(what):
     """The collector takes the writer for dead, and it is not."""
-    for turn, house in each_turn(tmp_path):
+    for turn, house in each_turn():
         session = None
         if what != 'whole':
             session = house.domain.start('f.1', backup_id='b1',
@@ -208,8 +219,8 @@ def test_writer_at_each_call_of_a_collector(tmp_path, what):
             return
 
 
-def test_two_collectors_at_once(tmp_path):
-    for turn, house in each_turn(tmp_path):
+def test_two_collectors_at_once():
+    for turn, house in each_turn():
         write(house.domain)
         house.domain.delete('b0')
         backend = Inject(house.backend, turn, house.collect)
@@ -220,8 +231,8 @@ def test_two_collectors_at_once(tmp_path):
             return
 
 
-def test_reader_while_its_neighbours_go(tmp_path):
-    for turn, house in each_turn(tmp_path):
+def test_reader_while_its_neighbours_go():
+    for turn, house in each_turn():
         write(house.domain)
 
         def act(house=house):

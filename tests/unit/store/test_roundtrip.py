@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,12 +11,14 @@ from storekit import (
     KIB,
     MIB,
     BytesSource,
+    Memory,
+    Wrapped,
     make_house,
     mixed,
 )
 
 from bakflow import errors
-from bakflow.store import FileSource, buffers
+from bakflow.store import FileSource, Store, buffers
 
 SIZES = [0, 1, 4095, 16 * KIB, 16 * KIB + 1, 4 * MIB - 1, 4 * MIB,
          8 * MIB, 8 * MIB + 5, 21 * MIB + 12345]
@@ -240,12 +243,11 @@ def changes(draw):
 
 
 @settings(max_examples=25, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture,
-                                 HealthCheck.data_too_large,
+          suppress_health_check=[HealthCheck.data_too_large,
                                  HealthCheck.too_slow])
 @given(disks=changes(), data=st.data())
-def test_chains_in_any_order(tmp_path_factory, disks, data):
-    house = make_house(tmp_path_factory.mktemp('chain') / 'store')
+def test_chains_in_any_order(disks, data):
+    house = make_house(None, backend=Memory())
     for number, disk in enumerate(disks):
         parent = data.draw(st.sampled_from(
             [None, *(f'b{n}' for n in range(number))]), label='parent')
@@ -261,3 +263,39 @@ def test_chains_in_any_order(tmp_path_factory, disks, data):
         assert not house.collect().blocked
     assert all(o == 'bakflow.json' or o.startswith('k/')
                for o in house.objects())
+
+
+def test_a_reader_that_fails_ends(house):
+    """An error of a thread reaches the caller, of whatever kind it is."""
+    house.backup('b1', mixed(20 * MIB, 12, zeros=0))
+
+    class Failing(Wrapped):
+        def readinto(self, name, start, view):
+            raise TimeoutError('no answer')
+
+    store = Store.open(Failing(house.backend), house.kek, deployment='dep-1')
+    reader = store.domain('project-1').reader('b1')
+    with pytest.raises(TimeoutError, match='no answer'):
+        reader.read(0, 0, 9 * MIB)
+    assert buffers.default.used == 0
+
+
+def test_observers_of_reading_can_stop_it(house, tmp_path):
+    house.backup('b1', mixed(20 * MIB, 13, zeros=0))
+
+    def observe(progress):
+        if progress.position:
+            raise errors.Interrupted('stop')
+
+    with pytest.raises(errors.Interrupted):
+        house.domain.verify('b1', observe=observe)
+    fd = os.open(tmp_path / 'out', os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        reader = house.domain.reader('b1')
+        with pytest.raises(errors.Interrupted):
+            reader.restore_file(0, fd, observe=observe)
+    finally:
+        os.close(fd)
+    assert buffers.default.used == 0
+    assert not [t for t in threading.enumerate()
+                if t.name.startswith('bakflow')]
