@@ -206,7 +206,12 @@ class Faults:
         return fault
 
     def match(self, request: Request) -> list[Fault]:
-        """The faults that are for this request, each counted once."""
+        """The faults that are for this request, each counted once.
+
+        The control API has none: it must be there to release them.
+        """
+        if request.service == 'devcloud':
+            return []
         with self._lock:
             return [f for f in self._all if f.take(request)]
 

@@ -331,6 +331,14 @@ def test_control_needs_the_secret(cloud: DevCloud) -> None:
     assert cloud.secret not in answer.text
 
 
+def test_no_fault_hits_the_control_api(cloud: DevCloud) -> None:
+    cloud.faults.add('status', method='GET', count=None)
+    answer = requests.get(
+        cloud.url + '/devcloud/inventory', timeout=TIMEOUT,
+        headers={'X-Devcloud-Secret': cloud.secret})
+    assert answer.status_code == 200
+
+
 def test_control_over_http(cloud: DevCloud, client: Client,
                            source: str) -> None:
     def control(method: str, path: str, body: Any = None
