@@ -15,6 +15,35 @@ _RUN = 64 << 20
 _WINDOW, _KEPT = 4 << 20, 1 << 20
 
 
+def open_source(reader: ImageReader, disk_size: int
+                ) -> RawImageSource | Qcow2ImageSource:
+    """The source that fits the image's format.
+
+    Cinder's file-based drivers, and any upload as qcow2, look at the content
+    of a volume to guess its format (measured on Cinder 29): of a disk that
+    begins like a vmdk, vhdx or qcow2 image they hand out the disk inside it.
+    That is only seen when its size differs, so it is always checked.
+
+    :param disk_size: of the volume that the image was made from, in bytes.
+    :raises ResourceFailed: the disk of the image has another size.
+    :raises Qcow2Error: the image cannot be backed up.
+    """
+    source: RawImageSource | Qcow2ImageSource
+    if reader.image.details.get('disk_format') == 'qcow2':
+        source = Qcow2ImageSource(reader)
+    else:
+        source = RawImageSource(reader)
+    if source.size != disk_size:
+        source.close()
+        raise errors.ResourceFailed(
+            f'{reader.image} holds a disk of {source.size} bytes where the '
+            f'volume has {disk_size}: Cinder took the content of the volume '
+            f'for a disk image', resource=str(reader.image),
+            hint='the services cannot copy this volume as it is; back up '
+                 'what it holds from within')
+    return source
+
+
 class RawImageSource:
     """A raw image: its bytes are those of the disk.
 

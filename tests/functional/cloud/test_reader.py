@@ -30,7 +30,8 @@ def make_image(cloud: session.Cloud, data: bytes,
     return cloud.images.get(image.id)
 
 
-def read(source: reader.ImageReader | image_source.Qcow2ImageSource,
+def read(source: reader.ImageReader | image_source.RawImageSource
+         | image_source.Qcow2ImageSource,
          offset: int, length: int) -> bytes:
     buffer = bytearray(length)
     source.readinto(offset, memoryview(buffer))
@@ -356,6 +357,19 @@ def test_a_qcow2_image_that_is_none(cloud: session.Cloud, dev: DevCloud
     image = make_image(cloud, b'x' * 5000)
     with pytest.raises(Qcow2Error):
         image_source.Qcow2ImageSource(cloud.images.reader(image))
+
+
+def test_the_source_that_fits(dev: DevCloud, cloud: session.Cloud) -> None:
+    data, extents = disk()
+    qcow2 = make_image(cloud, b''.join(writer.stream(
+        len(data), extents, lambda o, n: data[o:o + n])), 'qcow2')
+    for image in (qcow2, make_image(cloud, data)):
+        with cloud.images.reader(image) as opened:
+            source = image_source.open_source(opened, len(data))
+            assert read(source, MIB, 3 * MIB) == data[MIB:4 * MIB]
+        with (cloud.images.reader(image) as opened,
+              pytest.raises(errors.ResourceFailed, match='the volume has')):
+            image_source.open_source(opened, len(data) + 512)
 
 
 # -- sending --------------------------------------------------------------
