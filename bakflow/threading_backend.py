@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 
-warnings.filterwarnings('ignore', message='.*[Ee]ventlet.*')
+warnings.filterwarnings('ignore', message=r'\s*[Ee]ventlet')
 
 from oslo_service import backend  # noqa: E402
 

@@ -68,9 +68,10 @@ class Endpoint:
         if kind == 'backup':
             return preview.backup(self.conductor, **request)
         if kind == 'restore':
+            scope = self._scope(context)
             with self.db.transaction() as session:
                 row = requests.usable(requests.one_backup(
-                    session, request.pop('backup'), self._scope(context)))
+                    session, request.pop('backup'), scope))
             return preview.restore(self.conductor, row, **request)
         raise errors.InvalidRequest(f'there is no preview of {kind!r}')
 
@@ -126,9 +127,10 @@ class Endpoint:
     def show_backup(self, context: RequestContext, *, backup: str
                     ) -> dict[str, Any]:
         """One backup."""
+        scope = self._scope(context)
         with self.db.transaction() as session:
-            return self._backup(requests.one_backup(
-                session, backup, self._scope(context)))
+            row = requests.one_backup(session, backup, scope)
+        return self._backup(row)
 
     @exposed('backup:delete')
     def delete_backup(self, context: RequestContext, *, backup: str
@@ -158,9 +160,10 @@ class Endpoint:
         where = requests.destination(destination)
         on_failure = requests.choice('on_failure', on_failure,
                                      requests.ON_FAILURE, 'hold')
+        scope = self._scope(context)
         with self.db.transaction() as session:
-            saved = requests.usable(requests.one_backup(
-                session, backup, self._scope(context)))
+            saved = requests.usable(
+                requests.one_backup(session, backup, scope))
         known = self._repeated(models.Restore, saved.project_id,
                                idempotency_key)
         if known is not None:
@@ -286,10 +289,10 @@ class Endpoint:
                        ) -> dict[str, Any]:
         """Accept a collection: free what no backup needs."""
         self.targets.open(target)
+        scope = self._scope(context) or ''
         with self.db.transaction() as session:
             row = requests.add_flow(session, 'target-collect', target,
-                                    self._scope(context) or '', None,
-                                    {'target': target})
+                                    scope, None, {'target': target})
         return self._flow(row, wake=True)
 
     @exposed('audit')
@@ -382,8 +385,9 @@ class Endpoint:
 
     def _on_backup(self, context: RequestContext, ref: str, kind: str,
                    allowed: tuple[str, ...]) -> dict[str, Any]:
+        scope = self._scope(context)
         with self.db.transaction() as session:
-            row = requests.one_backup(session, ref, self._scope(context))
+            row = requests.one_backup(session, ref, scope)
             if row.status not in allowed:
                 raise errors.Conflict(
                     f'backup {row.id} is {row.status}; it must be '

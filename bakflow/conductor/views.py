@@ -58,7 +58,7 @@ def flow(row: models.Flow, now: int, resumable: bool) -> dict[str, Any]:
         'id': row.id, 'kind': row.kind, 'owner_id': row.owner_id,
         'project_id': row.project_id, 'status': row.status,
         'direction': row.direction, 'attempts': row.attempts,
-        'run_after': when(row.run_after) if row.run_after else None,
+        'run_after': (when(row.run_after) if row.run_after > now else None),
         'waits_for': waits_for(row, now, resumable), 'resumable': resumable,
         'error': row.error, 'progress': row.progress, 'cloud': row.cloud,
         'committed': row.committed, 'on_failure': row.on_failure,

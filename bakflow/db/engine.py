@@ -11,6 +11,7 @@ import fcntl
 import os
 import pathlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,12 +37,23 @@ class Database:
         self.engine = engine
         self._sessions = orm.sessionmaker(engine, expire_on_commit=False)
         self._deployment: str | None = None
+        self._local = threading.local()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[orm.Session]:
-        """A session that commits at the end, or rolls back."""
-        with self._sessions() as session, session.begin():
-            yield session
+        """A session that commits at the end, or rolls back.
+
+        :raises RuntimeError: inside another one of the same thread, which
+            on SQLite would wait for itself.
+        """
+        if getattr(self._local, 'busy', False):
+            raise RuntimeError('a transaction inside a transaction')
+        self._local.busy = True
+        try:
+            with self._sessions() as session, session.begin():
+                yield session
+        finally:
+            self._local.busy = False
 
     @property
     def deployment(self) -> str:
