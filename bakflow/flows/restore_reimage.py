@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskflow.patterns import graph_flow
 
 from bakflow.flows.serial import serial
-from bakflow.tasks import cleaning, reimaging, restoring
+from bakflow.tasks import cleaning, reimaging, restoring, sending
 
 
 def build(flow_id: str) -> graph_flow.Flow:
@@ -13,8 +13,8 @@ def build(flow_id: str) -> graph_flow.Flow:
     return serial(
         'restore-reimage',
         restoring.OpenRestore('open', flow_id),
-        restoring.MakeEmptyImage('image', flow_id),
-        restoring.SendDisk('send', flow_id),
+        sending.MakeEmptyImage('image', flow_id),
+        sending.SendDisk('send', flow_id),
         reimaging.WriteOver('reimage', flow_id),
         reimaging.MendOver('mend', flow_id),
         reimaging.FinishOver('finish', flow_id),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskflow.patterns import graph_flow
 
 from bakflow.flows.serial import serial
-from bakflow.tasks import cleaning, restoring
+from bakflow.tasks import cleaning, restoring, sending
 
 
 def build(flow_id: str) -> graph_flow.Flow:
@@ -13,8 +13,8 @@ def build(flow_id: str) -> graph_flow.Flow:
     return serial(
         'restore-volume',
         restoring.OpenRestore('open', flow_id),
-        restoring.MakeEmptyImage('image', flow_id),
-        restoring.SendDisk('send', flow_id),
+        sending.MakeEmptyImage('image', flow_id),
+        sending.SendDisk('send', flow_id),
         restoring.MakeTarget('volume', flow_id),
         restoring.MendTarget('mend', flow_id),
         restoring.FinishVolume('finish', flow_id),

@@ -18,7 +18,7 @@ from bakflow.tasks.base import Result, Step, waits_for
 from bakflow.tasks.context import StepContext
 from bakflow.tasks.copying import id_of
 from bakflow.tasks.reading import GIB, Saved
-from bakflow.tasks.restoring import SendDisk
+from bakflow.tasks.sending import SendDisk
 
 #: In the metadata of a volume that is being written over; the restore's id.
 MARK = 'bakflow_incomplete_restore'

@@ -1,37 +1,23 @@
-"""Restoring to a new volume or to an image: through an image.
+"""Restoring to a new volume or to an image, once the image is filled.
 
-The image is sparse and always qcow2, which takes any content. An upload
-that was cut is begun again, with a new image unless the old one is still
-empty. What is made is a temporary, deleted on the way back, until the
-restore is done.
+What is made is a temporary, deleted on the way back, until the restore is
+done.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from bakflow import errors, fault
-from bakflow.cloud import resources, waiting
+from bakflow.cloud import resources
 from bakflow.cloud.naming import Tag
 from bakflow.cloud.resources import Resource
 from bakflow.cloud.volumes import Look
-from bakflow.qcow2 import writer
 from bakflow.tasks.base import Result, Step, Temporary
 from bakflow.tasks.context import StepContext
 from bakflow.tasks.copying import id_of
-from bakflow.tasks.reading import Forward, Saved
-
-#: What Cinder says about the image that a volume was made from, and what
-#: Glance keeps for itself: no properties for a new image.
-_NO_PROPERTIES = frozenset((
-    'image_id', 'image_name', 'checksum', 'container_format', 'disk_format',
-    'min_disk', 'min_ram', 'size', 'signature_verified', 'os_hash_algo',
-    'os_hash_value', 'os_hidden', 'stores', 'owner', 'status', 'id',
-    'name', 'tags', 'visibility', 'protected', 'virtual_size', 'locations',
-    'direct_url', 'self', 'file', 'schema', 'created_at', 'updated_at'))
-_NO_PREFIXES = ('bakflow_', 'os_glance', 'cinder_encryption', 'owner_')
+from bakflow.tasks.reading import Saved
+from bakflow.tasks.sending import SendDisk
 
 
 class OpenRestore(Step):
@@ -45,72 +31,6 @@ class OpenRestore(Step):
     def undo(self, ctx: StepContext) -> None:
         """All that was made is gone, or in the ledger as orphaned."""
         ctx.records.restore_error(ctx.owner_id)
-
-
-class MakeEmptyImage(Temporary):
-    """Makes the image that the bytes are sent to."""
-
-    role = 'image'
-    kind = resources.IMAGE
-    want = ('queued', 'active')
-
-    def create(self, ctx: StepContext, tag: Tag) -> Resource:
-        """An empty image; a result gets the backup's properties."""
-        saved = Saved(ctx)
-        properties, min_disk = {}, 0
-        if ctx.request['destination']['kind'] == 'image':
-            properties = image_properties(saved.document)
-            min_disk = saved.size_gib
-        return ctx.cloud.images.create(
-            tag, name=tag.name, disk_format='qcow2', min_disk=min_disk,
-            properties=properties)
-
-    def spoiled(self, status: str) -> bool:
-        """One that was being filled is never taken up again."""
-        return status not in self.want
-
-
-class SendDisk(Step):
-    """Sends the disk to the image, from its first byte."""
-
-    def run(self, ctx: StepContext) -> Result:
-        """Send it, unless an earlier run had sent all."""
-        image = MakeEmptyImage('image', ctx.flow_id).ensure(ctx)
-        if image.status != 'active':
-            fault.point('send:begun')
-            self._send(ctx, image.id)
-            fault.point('send:sent')
-            image = self._active(ctx, image.id)
-        return {'id': image.id, 'size': image.size_bytes}
-
-    def _send(self, ctx: StepContext, id: str) -> None:
-        saved = Saved(ctx)
-        total = writer.total_size(saved.size, saved.extents())
-        with contextlib.closing(Forward(saved.reader, ctx.check)) as disk:
-            pieces = writer.stream(saved.size, saved.extents(), disk.read)
-            ctx.cloud.images.upload(
-                id, self._counted(ctx, pieces, total), total)
-
-    def _counted(self, ctx: StepContext, pieces: Iterator[bytes],
-                 total: int) -> Iterator[bytes]:
-        sent = 0
-        for piece in pieces:
-            ctx.check()
-            fault.point('send:piece')
-            yield piece
-            sent += len(piece)
-            ctx.records.progress(step=self.name, total=total, position=sent,
-                                 read=sent)
-
-    def _active(self, ctx: StepContext, id: str) -> Resource:
-        images = ctx.cloud.images
-        image = images.get(id)
-        if image.status == 'active':
-            return image
-        return waiting.until(
-            lambda: images.get(id), want=('active',),
-            deadline_seconds=ctx.options['image_timeout'], pause=ctx.pause,
-            explain=images.explain)
 
 
 class MakeTarget(Temporary):
@@ -197,14 +117,6 @@ def saved_look(document: dict[str, Any], name: str | None = None) -> Look:
         bootable=bool(document.get('bootable')),
         metadata=dict(document.get('metadata') or {}),
         image_metadata=dict(document.get('image_metadata') or {}))
-
-
-def image_properties(document: dict[str, Any]) -> dict[str, str]:
-    """What of a volume's image metadata a new image can be given."""
-    return {key: str(value) for key, value
-            in (document.get('image_metadata') or {}).items()
-            if key not in _NO_PROPERTIES
-            and not key.startswith(_NO_PREFIXES)}
 
 
 def hand_over(ctx: StepContext, id: str, tag: Tag) -> None:
