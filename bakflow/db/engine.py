@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import os
 import pathlib
 import sqlite3
@@ -126,10 +127,10 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 def alembic_config() -> Config:
     """Alembic's configuration; the scripts are part of the package."""
-    import bakflow.migrations
+    migrations = importlib.import_module('bakflow.migrations')
     config = Config()
     config.set_main_option('script_location', str(
-        pathlib.Path(next(iter(bakflow.migrations.__path__)))))
+        pathlib.Path(next(iter(migrations.__path__)))))
     return config
 
 

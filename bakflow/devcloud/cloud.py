@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from bakflow.devcloud import cinder, files, front, keystone
 from bakflow.devcloud.faults import Faults
