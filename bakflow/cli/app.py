@@ -14,7 +14,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cliff import app, commandmanager, help
+from cliff import app, commandmanager
+
+from bakflow.cli import helping
 
 if TYPE_CHECKING:
     from bakflow.cli.connection import Client
@@ -37,6 +39,7 @@ class BakflowApp(app.App):
             _DESCRIPTION, version(),
             commandmanager.CommandManager(GROUP),
             deferred_help=True, **streams)
+        self.command_manager.add_command('help', helping.Help)
         self._settings: Settings | None = None
 
     def build_option_parser(
@@ -86,10 +89,14 @@ class BakflowApp(app.App):
 
     def interact(self) -> None:
         """There is no shell of its own: show what there is."""
-        action = help.HelpAction([], argparse.SUPPRESS, default=self)
-        with contextlib.suppress(help.HelpExit):
-            action(self.parser, self.options, None, None)
+        helping.write(self, self.stderr)
         raise SystemExit(2)
+
+    def print_help_if_requested(self) -> None:
+        """``--help`` without a command."""
+        if self.options.deferred_help:
+            helping.write(self, self.stdout)
+            raise SystemExit(0)
 
     @property
     def settings(self) -> Settings:

@@ -181,11 +181,11 @@ class VerifyBackup(base.Show):
 def _damage(damage: Any) -> str:
     if not isinstance(damage, Mapping):
         return text.plain(damage)
-    named = ('object', 'key', 'name', 'first', 'last', 'message', 'reason')
-    told = [f'{k} {damage[k]}' for k in named if damage.get(k) is not None]
-    told += [f'{k} {text.plain(v)}' for k, v in damage.items()
-             if k not in named and v is not None]
-    return ', '.join(told)
+    told = f'{damage.get("object")}: {damage.get("reason")}'
+    if damage.get('length'):
+        told += (f' (disk {damage.get("disk")}, {damage["length"]} bytes at '
+                 f'{damage.get("offset")})')
+    return told
 
 
 def failed(client: connection.Client, begun: Mapping[str, Any],

@@ -33,7 +33,7 @@ class Command(command.Command):
             if self.app.options.debug:
                 self.app.LOG.exception('%s', exc)
             report.write(self.app.stderr, exc)
-            return 1
+            return 2 if isinstance(exc, report.UsageError) else 1
         return code or self.exit_code
 
     @property
@@ -84,7 +84,7 @@ class _Columns(Command):
                 parsed_args, column_names, data)
         except ValueError as exc:
             # cliff's answer to a column that is not there
-            raise errors.InvalidRequest(str(exc)) from exc
+            raise report.UsageError(str(exc)) from exc
         return int(result or 0)
 
 
@@ -97,6 +97,13 @@ class List(_Columns, lister.Lister):
         """Columns and rows in the format that was asked for."""
         self.shown = fields
         return table.many(fields, rows, parsed_args.formatter)
+
+    def produce_output(self, parsed_args: argparse.Namespace,
+                       column_names: Sequence[str], data: Any) -> int:
+        if (parsed_args.formatter == 'table' and not data
+                and not parsed_args.print_empty):
+            return 0    # cliff would write an empty line
+        return super().produce_output(parsed_args, column_names, data)
 
 
 class Show(_Columns, show.ShowOne):

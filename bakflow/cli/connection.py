@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bakflow import errors
+from bakflow.cli import report
 
 if TYPE_CHECKING:
     from bakflow.cli.settings import Settings
@@ -80,10 +81,10 @@ def _remote(settings: Settings) -> Iterator[Any]:
 def refuse_no_wait(settings: Settings) -> None:
     """Say that nobody would do the work, before anything is made.
 
-    :raises InvalidRequest: there is no broker.
+    :raises UsageError: there is no broker.
     """
     if not settings.remote:
-        raise errors.InvalidRequest(
+        raise report.UsageError(
             '--no-wait needs a conductor that lives on, and the one of this '
             'command ends with it',
             hint='leave --no-wait out, or set transport_url in the '
@@ -93,10 +94,10 @@ def refuse_no_wait(settings: Settings) -> None:
 def refuse_files(settings: Settings) -> None:
     """A conductor elsewhere cannot write files of this host.
 
-    :raises InvalidRequest: there is a broker.
+    :raises UsageError: there is a broker.
     """
     if settings.remote:
-        raise errors.InvalidRequest(
+        raise report.UsageError(
             '--to-file needs a conductor in this process: one elsewhere '
             'would write to its own host',
             hint='restore to an image or a volume, or use a configuration '

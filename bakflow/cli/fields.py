@@ -40,7 +40,7 @@ BACKUP = (
     Field('skipped_bytes', 'Skipped (empty)', 'size'),
     Field('new_bytes', 'New', 'size'),
     Field('stored_bytes', 'Stored (new, compressed)', 'size'),
-    Field('shared_bytes', 'Shared with earlier', 'size'),
+    Field('shared_bytes', 'Shared (with earlier)', 'size'),
     Field('parent_id', 'Compared with'),
     Field('consistency', 'Consistency'),
     Field('created_at', 'Created', 'time'),

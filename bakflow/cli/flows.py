@@ -41,7 +41,10 @@ class _Drawn(base.Show):
     def of(self, args: argparse.Namespace, flow: Mapping[str, Any]) -> Any:
         """Columns of a flow; the graph is drawn after them."""
         self._flow = flow
-        return self.row(args, fields.FLOW, flow)
+        shown = dict(flow)
+        if args.formatter == 'table' and flow['status'] != 'queued':
+            shown['run_after'] = None
+        return self.row(args, fields.FLOW, shown)
 
     def produce_output(self, parsed_args: argparse.Namespace,
                        column_names: Sequence[str], data: Any) -> int:
@@ -82,17 +85,16 @@ class _Moved(_Drawn):
         wait = not parsed_args.no_wait
         with self.client() as client:
             move = getattr(client.api, self.method)
-            _, flow = self.waiter(client).run(
+            begun, flow = self.waiter(client).run(
                 lambda: move(parsed_args.flow), wait)
-        if wait and not self.is_good(flow):
+        if wait and not self.is_good(begun, flow):
             raise report.FlowFailed(flow)
         return self.of(parsed_args, flow)
 
-    def is_good(self, flow: Mapping[str, Any]) -> bool:
-        """Whether the flow is where it was sent."""
-        return flow['status'] in self.good and not any(
-            t.get('status') == 'orphaned'
-            for t in flow.get('temporaries') or ())
+    def is_good(self, begun: Mapping[str, Any], flow: Mapping[str, Any]
+                ) -> bool:
+        """Whether the flow is where it was sent, and left nothing."""
+        return flow['status'] in self.good and not report.orphans(flow)
 
 
 class ResumeFlow(_Moved):
@@ -101,12 +103,12 @@ class ResumeFlow(_Moved):
     good = ('done',)
     method = 'resume_flow'
 
-    def is_good(self, flow: Mapping[str, Any]) -> bool:
-        # one that was on its way back ends by being undone
-        return flow['status'] == 'done' or (
-            flow['status'] == 'reverted' and super().is_good(
-                {**flow, 'status': 'done'})
-            and (flow.get('error') or {}).get('code') == 'cancelled')
+    def is_good(self, begun: Mapping[str, Any], flow: Mapping[str, Any]
+                ) -> bool:
+        if begun.get('direction') == 'revert':
+            # it was on its way back, and so ends by being undone
+            return flow['status'] == 'reverted' and not report.orphans(flow)
+        return super().is_good(begun, flow)
 
 
 class AbandonFlow(_Moved):

@@ -110,10 +110,8 @@ class Lines(Quiet):
         moment = self._clock()
         if told.key == self._key and moment - self._last < _EVERY:
             return
-        if told.key != self._key and not told.step and (
-                flow['status'] in ('done', 'reverted')
-                or (self._key is not None and not told.tail())):
-            return
+        if not told.step and flow['status'] not in ('queued', 'held'):
+            return      # between two steps: the next look tells more
         self._key, self._last = told.key, moment
         parts = (told.head(), graph.amounts(told.progress), told.tail())
         self._out.write(text.clean(

@@ -9,9 +9,16 @@ from bakflow import errors
 from bakflow.cli import text
 
 
+class UsageError(errors.InvalidRequest):
+    """The command line asks for what cannot be; nothing was begun."""
+
+    code = 'usage'
+
+
 class FlowFailed(errors.BakflowError):
     """A flow did not end as the command was asked to make it end.
 
+    :param fallback: the message, when the flow has no error of its own.
     :ivar flow: the last look at it.
     """
 
@@ -20,9 +27,13 @@ class FlowFailed(errors.BakflowError):
     def __init__(self, flow: Mapping[str, Any],
                  fallback: str | None = None) -> None:
         error = flow.get('error') or {}
+        message = (error.get('message') or fallback
+                   or f'flow {flow["id"]} is {flow["status"]}')
+        left = orphans(flow)
+        if left:
+            message += f'; {left} of its temporaries could not be deleted'
         super().__init__(
-            error.get('message') or fallback
-            or f'flow {flow["id"]} ended as {flow["status"]}',
+            message,
             hint=error.get('hint'), resource=error.get('resource'),
             request_id=error.get('request_id'))
         self.flow = flow
@@ -59,14 +70,14 @@ def write(out: TextIO, error: errors.BakflowError) -> None:
 def next_steps(flow: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Commands for a flow that has not ended as it should."""
     flow_id = flow['id']
-    if flow.get('status') == 'reverted':
-        return [('flow', f'{flow_id}, undone: nothing of it is left'
-                 if not _orphans(flow) else
-                 f'{flow_id}, undone but for {_orphans(flow)} temporaries')
-                ] + ([('what to do', 'bakflow audit --fix')]
-                     if _orphans(flow) else [])
-    if flow.get('status') == 'done':
-        return [('flow', flow_id)]
+    left = orphans(flow)
+    if flow.get('status') in ('done', 'reverted'):
+        rows = [('flow', f'{flow_id}, {flow["status"]}' + (
+            ': nothing of it is left'
+            if flow['status'] == 'reverted' and not left else ''))]
+        if left:
+            rows.append(('delete', 'bakflow audit --fix'))
+        return rows
     rows = [('flow', f'{flow_id}, {flow.get("status")}'),
             ('go on', f'bakflow flow resume {flow_id}')]
     if flow.get('committed'):
@@ -76,6 +87,7 @@ def next_steps(flow: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _orphans(flow: Mapping[str, Any]) -> int:
+def orphans(flow: Mapping[str, Any]) -> int:
+    """How many temporaries resisted their deletion."""
     return sum(t.get('status') == 'orphaned'
                for t in flow.get('temporaries') or ())

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from bakflow import errors
 from bakflow.cli import backups, base, connection, fields, report
 
 STDOUT = '-'
@@ -32,10 +31,11 @@ class CreateRestore(base.Show):
         where.add_argument('--to-image', metavar='NAME',
                            help='to a new image of this name')
         where.add_argument('--to-file', metavar='PATH',
-                           help='to a file of this host; - is standard '
-                                'output')
+                           help='to a new file or a device of this host; '
+                                '- is standard output')
         parser.add_argument('--yes', action='store_true',
-                            help='overwrite the volume or the file')
+                            help='overwrite the volume, or the device of '
+                                 '--to-file')
         parser.add_argument('--type', metavar='TYPE',
                             help='volume type of the new volume (default: '
                                  'as it was saved)')
@@ -85,7 +85,7 @@ class CreateRestore(base.Show):
         if args.no_wait:
             connection.refuse_no_wait(self.settings)
         if args.into_volume and not args.yes:
-            raise errors.InvalidRequest(
+            raise report.UsageError(
                 f'all that volume {args.into_volume} holds would be lost',
                 hint='add --yes, or restore with --to-volume')
         if args.to_file is None:
@@ -93,13 +93,13 @@ class CreateRestore(base.Show):
         connection.refuse_files(self.settings)
         if args.to_file == STDOUT:
             if self.app.stdout.isatty():
-                raise errors.InvalidRequest(
+                raise report.UsageError(
                     'a disk is not written to a terminal',
                     hint='redirect the output: > FILE, or | COMMAND')
-        elif holds_something(args.to_file) and not args.yes:
-            raise errors.InvalidRequest(
-                f'{args.to_file} exists and would be overwritten',
-                hint='add --yes, or give another path')
+        elif is_device(args.to_file) and not args.yes:
+            raise report.UsageError(
+                f'all that {args.to_file} holds would be lost',
+                hint='add --yes, or give a path where nothing is')
 
 
 class ListRestores(base.Pages):
@@ -140,10 +140,10 @@ class ShowRestore(base.Show):
 def destination_of(args: argparse.Namespace) -> dict[str, str]:
     """Where to, as the API takes it.
 
-    :raises InvalidRequest: options that do not go together.
+    :raises UsageError: options that do not go together.
     """
     if args.to_volume is None and (args.type or args.availability_zone):
-        raise errors.InvalidRequest(
+        raise report.UsageError(
             '--type and --availability-zone are of a new volume',
             hint='use them with --to-volume')
     if args.to_volume is not None:
@@ -157,13 +157,9 @@ def destination_of(args: argparse.Namespace) -> dict[str, str]:
             'path': path if path == STDOUT else os.path.abspath(path)}
 
 
-def holds_something(path: str) -> bool:
-    """A file with bytes, or a device: something could be lost."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return False
-    return found.st_size > 0 or not os.path.isfile(path)
+def is_device(path: str) -> bool:
+    """Whether it is there and is no plain file (those are never touched)."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def told(restore: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,4 +134,5 @@ def asked(columns: Sequence[str], fields: Sequence[Field], formatter: str
 
 
 def _key(name: str) -> str:
-    return name.strip().lower().replace(' ', '_')
+    """``Stored (new, compressed)`` may be asked for as ``stored``."""
+    return name.partition(' (')[0].strip().lower().replace(' ', '_')

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from bakflow.cli import base, connection, fields
+from bakflow.cli import base, connection, fields, text
 from bakflow.cli.table import Field
 
-_COLLECTED = (*fields.FLOW[:3], Field('objects_freed', 'Objects freed'),
-              Field('bytes_freed', 'Freed', 'size'), *fields.FLOW[10:13])
+_COLLECTED = (*fields.FLOW[:3], Field('removed', 'Objects removed'),
+              Field('freed', 'Freed', 'size'), Field('blocked', 'Blocked'),
+              *fields.FLOW[10:13])
 
 
 class ListTargets(base.List):
@@ -67,6 +68,14 @@ class CollectTarget(_OfOne, base.Show):
                 client, lambda: client.api.collect_target(args.target),
                 not args.no_wait)
             flow = client.api.show_flow(begun.get('flow_id') or begun['id'])
-        freed = flow.get('report') or {}
+        found = flow.get('report') or {}
+        for domain, why in (found.get('blocked') or {}).items():
+            # what is not known to be garbage is kept: say so
+            self.exit_code = 1
+            self.app.stderr.write(text.clean(
+                f'error: nothing was freed of project {domain}: {why}')
+                + '\n')
         return self.row(args, _COLLECTED, {
-            **flow, **{k: v for k, v in freed.items() if k not in flow}})
+            **flow, 'removed': found.get('removed'),
+            'freed': found.get('freed'),
+            'blocked': found.get('blocked') or None})
