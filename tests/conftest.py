@@ -23,7 +23,23 @@ HOW = {'cloud': HOW_REAL}
 #: suites that run on the simulated cloud and, when one is named, a real one
 ON_BOTH = ('contract', 'functional/cloud')
 
+#: said by libraries about themselves; nothing that a test here could mend
+NOISE = (
+    'The _compute_attributes method is deprecated',
+    'The ignore_missing parameter of all find_',
+    'Support for InfluxDB requires',
+    "The 'service_type' parameter is unnecesary",
+    'eventletutils module is deprecated',
+    r'\s*Eventlet is deprecated',
+    r'Using fork\(\) is a bad idea',
+)
+
 Counts = collections.Counter[str]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for message in NOISE:
+        config.addinivalue_line('filterwarnings', f'ignore:{message}')
 
 
 def suite_of(path: str) -> str:
