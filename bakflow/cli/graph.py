@@ -13,7 +13,7 @@ from bakflow.cli import text
 _MARKS = {
     'SUCCESS': ('✔', '+'), 'RUNNING': ('▶', '>'), 'FAILURE': ('✘', 'x'),
     'REVERTING': ('↩', '<'), 'REVERTED': ('↩', '<'),
-    'REVERT_FAILURE': ('✘', 'x'),
+    'REVERT_FAILURE': ('✘', 'x'), 'STOPPED': ('■', '='),
 }
 _NOTHING = ('·', '.')
 _ARROW = ('←', '<-')
@@ -21,6 +21,7 @@ _WORDS = {
     'SUCCESS': 'done', 'RUNNING': 'running', 'FAILURE': 'failed',
     'REVERTING': 'undoing', 'REVERTED': 'undone',
     'REVERT_FAILURE': 'undo failed', 'PENDING': '', 'IGNORE': 'left out',
+    'STOPPED': 'stopped',
 }
 
 
@@ -57,8 +58,9 @@ def _steps(steps: Sequence[Mapping[str, Any]], flow: Mapping[str, Any],
     pick = 0 if unicode else 1
     names = max(len(s['name']) for s in steps)
     for step in steps:
-        mark = _MARKS.get(step['state'], _NOTHING)[pick]
-        word = _WORDS.get(step['state'], step['state'].lower())
+        state = state_of(step, flow)
+        mark = _MARKS.get(state, _NOTHING)[pick]
+        word = _WORDS.get(state, state.lower())
         spent = step.get('seconds')
         took = '' if spent is None else f'{spent:.1f} s'
         after = ', '.join(step.get('after') or ())
@@ -69,6 +71,15 @@ def _steps(steps: Sequence[Mapping[str, Any]], flow: Mapping[str, Any],
             yield from _now(flow, step['name'])
         if step.get('error'):
             yield '      ' + message_of(step['error'])
+
+
+def state_of(step: Mapping[str, Any], flow: Mapping[str, Any]) -> str:
+    """The state of a step; one that was told to stop has not failed."""
+    state = str(step['state'])
+    if (state == 'FAILURE' and not step.get('error')
+            and not flow.get('error') and flow.get('status') == 'queued'):
+        return 'STOPPED'
+    return state
 
 
 def _now(flow: Mapping[str, Any], name: str) -> Iterator[str]:

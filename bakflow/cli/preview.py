@@ -17,8 +17,8 @@ FIELDS = (
     Field('parent', 'Compared with'),
     Field('steps', 'Steps'),
     Field('temporaries', 'Temporaries'),
-    Field('quotas', 'Limits'),
-    Field('warnings', 'Warnings'),
+    Field('quotas', 'Limits', 'lines'),
+    Field('warnings', 'Warnings', 'lines'),
 )
 
 
@@ -36,9 +36,9 @@ def told(preview: Mapping[str, Any]) -> dict[str, Any]:
         for s in preview.get('steps') or ())
     words['temporaries'] = ', '.join(
         _temporary(t) for t in preview.get('temporaries') or ()) or 'none'
-    words['quotas'] = '; '.join(
+    words['quotas'] = '\n'.join(
         _quota(q) for q in preview.get('quotas') or ()) or None
-    words['warnings'] = '; '.join(preview.get('warnings') or ()) or None
+    words['warnings'] = '\n'.join(preview.get('warnings') or ()) or None
     return words
 
 

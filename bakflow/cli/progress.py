@@ -71,7 +71,8 @@ class Told:
     def head(self) -> str:
         """``[5/7] upload``, or what the flow does instead of a step."""
         if not self.step:
-            return str(self.flow['status'])
+            return ('starting' if self.flow['status'] == 'running'
+                    else str(self.flow['status']))
         if self.back:
             return f'undoing {self.step}'
         return f'[{self.number}/{self.count}] {self.step}'
@@ -138,6 +139,9 @@ class Terminal(Quiet):
     def show(self, flow: Mapping[str, Any]) -> None:
         told = Told(flow)
         moment = self._clock()
+        if (not told.step and self._key is not None
+                and flow['status'] == 'running'):
+            return      # between two steps
         if told.key != self._key:
             self._key, self._since = told.key, moment
         line = text.clean(self._line(told, moment))

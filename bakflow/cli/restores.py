@@ -69,7 +69,7 @@ class CreateRestore(base.Show):
             begun = self.finish(client, lambda: client.api.create_restore(
                 args.backup, destination, volume_type=args.type,
                 availability_zone=args.availability_zone,
-                on_failure=args.on_failure,
+                on_failure=on_failure(args),
                 idempotency_key=args.idempotency_key), not args.no_wait)
             restore = client.api.show_restore(begun['id'])
             if not args.no_wait and restore['status'] != 'done':
@@ -96,10 +96,8 @@ class CreateRestore(base.Show):
                 raise report.UsageError(
                     'a disk is not written to a terminal',
                     hint='redirect the output: > FILE, or | COMMAND')
-        elif is_device(args.to_file) and not args.yes:
-            raise report.UsageError(
-                f'all that {args.to_file} holds would be lost',
-                hint='add --yes, or give a path where nothing is')
+        else:
+            check_path(args.to_file, args.yes)
 
 
 class ListRestores(base.Pages):
@@ -157,18 +155,39 @@ def destination_of(args: argparse.Namespace) -> dict[str, str]:
             'path': path if path == STDOUT else os.path.abspath(path)}
 
 
-def is_device(path: str) -> bool:
-    """Whether it is there and is no plain file (those are never touched)."""
-    return os.path.exists(path) and not os.path.isfile(path)
+def on_failure(args: argparse.Namespace) -> str | None:
+    """A stream that broke off cannot go on: nothing to hold for."""
+    if args.to_file == STDOUT and args.on_failure is None:
+        return 'revert'
+    return args.on_failure
+
+
+def check_path(path: str, overwrite: bool) -> None:
+    """Refuse what the flow would refuse, or could not take back.
+
+    :raises UsageError: a file is there, or a device and no --yes.
+    """
+    hint = 'give a path where nothing is'
+    if os.path.isfile(path) or os.path.isdir(path):
+        raise report.UsageError(f'{path} exists already', hint=hint)
+    if os.path.exists(path) and not overwrite:
+        raise report.UsageError(f'all that {path} holds would be lost',
+                                hint=f'add --yes, or {hint}')
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise report.UsageError(f'there is no folder {folder}', hint=hint)
 
 
 def told(restore: Mapping[str, Any]) -> dict[str, Any]:
     """A restore with its destination and result in words beside them."""
     to = restore.get('destination') or {}
     named = to.get('name') or to.get('volume_id') or to.get('path') or ''
-    made = restore.get('result') or {}
+    where = ('standard output' if named == STDOUT
+             else f'{to.get("kind", "")} {named}'.strip())
+    made = {k: v for k, v in (restore.get('result') or {}).items()
+            if v != STDOUT}
     return {**restore,
-            'to': f'{to.get("kind", "")} {named}'.strip() or None,
+            'to': where or None,
             'made': ', '.join(f'{k.removesuffix("_id")} {v}'
                               for k, v in made.items()
                               if isinstance(v, str)) or None}

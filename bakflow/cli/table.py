@@ -50,6 +50,7 @@ def _sizes(value: Any) -> str:
 
 SHOW: dict[str, Callable[[Any], str]] = {
     'text': lambda value: text.clean(text.plain(value)),
+    'lines': lambda value: text.clean(text.plain(value), lines=True),
     'size': _sizes,
     'time': text.when,
     'seconds': _seconds,
