@@ -74,6 +74,8 @@ def _is_whole(config: pytest.Config) -> bool:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter,
                             config: pytest.Config) -> None:
+    if hasattr(config, 'workerinput'):
+        return      # the controller of pytest-xdist has all results
     counts = _counted(terminalreporter)
     total: Counts = sum(counts.values(), collections.Counter())
     summary = os.environ.get('BAKFLOW_TEST_SUMMARY')
@@ -81,7 +83,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter,
         with open(summary, 'a') as file:
             print(total['passed'], total['failed'], total['skipped'],
                   file=file)
-    if not _is_whole(config):
+    if config.option.collectonly or not _is_whole(config):
         return
     write = terminalreporter.write_line
     terminalreporter.section('suites')
