@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds during which a resource whose creation was not answered may still
-#: appear, when the options do not say.
-_GRACE = 30.0
-
 Result = dict[str, Any] | None
 
 
@@ -200,7 +196,9 @@ class Temporary(Step):
     def _make(self, ctx: StepContext, entry: Entry, again: bool) -> Entry:
         made = None
         if entry.seen_before:
-            made = releasing.find(ctx, entry)
+            doubt = entry.last_error is not None
+            made = releasing.find(
+                ctx, entry, releasing.grace_of(ctx) if doubt else 0)
         if made is None:
             if again:
                 self.prepare(ctx)
@@ -219,8 +217,7 @@ class Temporary(Step):
             ctx.ledger.failed_once(entry, str(exc))
         with waits_for(ctx, f'{self.kind} {entry.name} to appear: the '
                             f'answer to its creation was lost'):
-            found = releasing.find(
-                ctx, entry, float(ctx.options.get('ambiguity_grace', _GRACE)))
+            found = releasing.find(ctx, entry, releasing.grace_of(ctx))
         return found or self.create(ctx, entry.tag)
 
     def _wait(self, ctx: StepContext, entry: Entry) -> Resource:

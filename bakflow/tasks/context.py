@@ -93,10 +93,15 @@ def bind(context: StepContext) -> None:
         _contexts[context.flow_id] = context
 
 
-def unbind(flow_id: str) -> None:
-    """Forget it; the run is over."""
+def unbind(flow_id: str, context: StepContext | None = None) -> None:
+    """Forget it; the run is over.
+
+    :param context: of that run: one that ends late must not take away what
+        the next run of the flow has bound.
+    """
     with _lock:
-        _contexts.pop(flow_id, None)
+        if context is None or _contexts.get(flow_id) is context:
+            _contexts.pop(flow_id, None)
 
 
 def context_of(flow_id: str) -> StepContext:

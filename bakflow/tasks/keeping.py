@@ -16,14 +16,31 @@ from bakflow.tasks.storing import domain_of
 #: So many damages are told one by one.
 _TOLD = 100
 
+#: The note of the status of a backup before its deletion.
+_BEFORE = 'status_before'
+
 
 class OpenDelete(Step):
     """Nobody may use the backup any more."""
 
     def run(self, ctx: StepContext) -> Result:
-        """Mark it."""
+        """Mark it, and remember what it was."""
+        status = ctx.records.backup(backup_id(ctx)).status
+        if status != states.Backup.DELETING:
+            ctx.records.note(_BEFORE, status)
         ctx.records.backup_deleting(backup_id(ctx))
         return None
+
+    def undo(self, ctx: StepContext) -> None:
+        """It is what it was, unless its head has gone already."""
+        before = ctx.records.notes().get(_BEFORE)
+        if before is None:
+            return
+        if (before != states.Backup.ERROR
+                and backup_id(ctx) not in domain_of(ctx).heads()):
+            ctx.records.backup_deleted(backup_id(ctx))
+            return
+        ctx.records.backup_not_deleted(backup_id(ctx), before)
 
 
 class RemoveBackup(Step):

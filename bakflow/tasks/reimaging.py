@@ -14,6 +14,7 @@ from bakflow import errors, fault
 from bakflow.cloud import waiting
 from bakflow.cloud.resources import Resource
 from bakflow.cloud.volumes import Look
+from bakflow.tasks import releasing
 from bakflow.tasks.base import Result, Step, waits_for
 from bakflow.tasks.context import StepContext
 from bakflow.tasks.copying import id_of
@@ -89,7 +90,7 @@ class WriteOver(Step):
 
         :raises AmbiguousCreate: nothing shows; to be tried again.
         """
-        grace = float(ctx.options.get('ambiguity_grace', 30))
+        grace = releasing.grace_of(ctx)
         waited, pause = 0.0, 0.5
         while True:
             ctx.pause(pause)

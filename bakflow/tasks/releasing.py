@@ -30,6 +30,12 @@ _FIRST_LOOK = 0.5
 _GRACE = 30.0
 
 
+def grace_of(ctx: StepContext) -> float:
+    """Seconds during which a resource whose creation was not answered may
+    still appear."""
+    return float(ctx.options.get('ambiguity_grace', _GRACE))
+
+
 def parts(ctx: StepContext, kind: str) -> Parts:
     """The cloud's snapshots, volumes or images."""
     cloud = ctx.cloud
@@ -70,10 +76,13 @@ def release(ctx: StepContext, entry: Entry) -> bool:
     """Delete what a ledger row stands for, and wait until it is gone.
 
     :returns: False when it resists and is ``orphaned`` now.
-    :raises ControlError: the run must stop; nothing else.
+    :raises ControlError: the run must stop.
+    :raises BakflowError: there is no cloud to ask, or it is another one.
+        Nothing was tried then, so nothing resists: the flow must wait.
     """
     if entry.status in _OVER:
         return True
+    parts(ctx, entry.kind)
     try:
         return _release(ctx, entry)
     except errors.ControlError:
@@ -91,8 +100,7 @@ def _release(ctx: StepContext, entry: Entry) -> bool:
     kind = parts(ctx, entry.kind)
     id, doubt = entry.cloud_id, entry.last_error is not None
     if id is None:
-        grace = float(ctx.options.get('ambiguity_grace', _GRACE))
-        found = find(ctx, entry, grace if doubt else 0)
+        found = find(ctx, entry, grace_of(ctx) if doubt else 0)
         intended = entry.status == states.Temporary.INTENDED
         if found is None:
             (ctx.ledger.absent if intended else ctx.ledger.gone)(entry)

@@ -41,13 +41,16 @@ def session_of(ctx: StepContext) -> store.Session:
     them.
     """
     with _lock:
-        if ctx not in _sessions:
-            _sessions[ctx] = domain_of(ctx).start(
-                f'{ctx.flow_id}.{ctx.epoch}', backup_id=ctx.owner_id,
-                sizes=[ctx.records.backup(ctx.owner_id).size],
-                adopt=ctx.records.earlier_epochs(),
-                parent=ctx.records.parent_of(ctx.owner_id))
-        return _sessions[ctx]
+        found = _sessions.get(ctx)
+    if found is None:       # a flow runs in one thread: nobody else begins it
+        found = domain_of(ctx).start(
+            f'{ctx.flow_id}.{ctx.epoch}', backup_id=ctx.owner_id,
+            sizes=[ctx.records.backup(ctx.owner_id).size],
+            adopt=ctx.records.earlier_epochs(),
+            parent=ctx.records.parent_of(ctx.owner_id))
+        with _lock:
+            _sessions[ctx] = found
+    return found
 
 
 class OpenBackup(Step):

@@ -10,7 +10,8 @@ import pytest
 
 from bakflow.db import models
 from tests.contract import contents
-from tests.functional.tasks.conftest import MIB, SIZE, World, fill
+
+from .world import MIB, SIZE, World, fill
 
 PROPERTIES = {'os_distro': 'debian', 'hw_disk_bus': 'scsi'}
 
