@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 
@@ -18,6 +19,9 @@ from bakflow.db import engine
 from bakflow.devcloud import DevCloud
 
 from .world import SIZE, World, fill
+
+# The contents of disks are shared with the contract tests.
+sys.path.append(str(pathlib.Path(__file__).parents[3]))
 
 
 @pytest.fixture(scope='session')
