@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import bakflow.threading_backend  # noqa: F401  isort: skip - first
 import oslo_messaging as messaging
 
 from bakflow import errors
