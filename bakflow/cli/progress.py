@@ -145,7 +145,7 @@ class Terminal(Quiet):
         if told.key != self._key:
             self._key, self._since = told.key, moment
         line = text.clean(self._line(told, moment))
-        room = max(20, self._width() - 1)
+        room = max(1, self._width() - 1)
         self._out.write('\r\x1b[K' + line[:room])
         self._out.flush()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -38,12 +38,24 @@ def read(files: Sequence[str] | None, os_cloud: str | None) -> Settings:
     try:
         remote = _names_a_broker(files)
         conf = bakflow_conf.setup([], files)
+        _check(conf)
     except cfg.Error as exc:
         raise errors.ConfigError(
             f'the configuration cannot be used: {exc}') from exc
     if os_cloud:
         conf.set_override('cloud', os_cloud, group='cloud')
     return Settings(conf, remote)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Read every value once: a wrong one is an error of its reader only.
+
+    :raises cfg.Error: a value is not of its type.
+    """
+    for name in options:
+        value = options[name]
+        if isinstance(value, cfg.ConfigOpts.GroupAttr):
+            _check(value)
 
 
 def _names_a_broker(files: Sequence[str] | None) -> bool:
