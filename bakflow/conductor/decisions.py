@@ -42,8 +42,10 @@ def after(*, direction: states.Direction, error: errors.BakflowError | None,
         return Decision(F.REVERTED, direction)
     if isinstance(error, errors.Interrupted):
         return Decision(F.QUEUED, direction, attempts=attempts)
-    if isinstance(error, errors.Cancelled) and not committed:
-        return Decision(F.QUEUED, D.REVERT, error=error)
+    if isinstance(error, errors.Cancelled):
+        # Past the point of no return: go on with the cleanup, unasked.
+        return (Decision(F.QUEUED, direction) if committed
+                else Decision(F.QUEUED, D.REVERT, error=error))
     if error.retry is not errors.Retry.NEVER and attempts < max_attempts:
         delay = (_LATER if error.retry is errors.Retry.LATER
                  else min(retry_delay * 2 ** attempts, _LONGEST))

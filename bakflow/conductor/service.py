@@ -88,10 +88,12 @@ class Conductor:
             for watch in self._watches.values():
                 watch.tell()
         end = time.monotonic() + timeout
-        while self._watches and time.monotonic() < end:
-            time.sleep(0.02)
+        # First the claims, which may just have taken one more flow; the
+        # leases last as long as there are flows.
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        while self._watches and time.monotonic() < end:
+            time.sleep(0.02)
         if self._cloud is not None:
             self._cloud.close()
 
@@ -118,6 +120,8 @@ class Conductor:
             except sa.exc.SQLAlchemyError as exc:
                 LOG.warning('The database cannot be asked for work: %s',
                             type(exc).__name__)
+            except Exception:   # noqa: BLE001 - the loop must not end
+                LOG.exception('Looking for work failed')
             if taken is None:
                 self._woken.wait(self.conf.conductor.poll)
                 self._woken.clear()
@@ -173,14 +177,16 @@ class Conductor:
                           'lease has run out', flow_id)
         finally:
             with self._lock:
-                self._watches.pop(flow_id, None)
+                # The next run of this flow may have begun here already.
+                if self._watches.get(flow_id) is watch:
+                    del self._watches[flow_id]
             self._woken.set()
 
     @contextlib.contextmanager
     def _bound(self, watch: Watch) -> Iterator[None]:
         taken = watch.taken
         rows = records.Records(self.db, watch.claim)
-        steps.bind(steps.StepContext(
+        context = steps.StepContext(
             flow_id=watch.claim.flow_id, epoch=watch.claim.epoch,
             owner_id=taken.owner_id, project_id=taken.project_id,
             deployment=self.db.deployment, request=taken.request,
@@ -189,11 +195,12 @@ class Conductor:
             records=rows, targets=self.targets,
             connect=lambda: self._cloud_of(taken), pause=watch.pause,
             options={name: self.conf.conductor[name]
-                     for name in _OPTIONS}))
+                     for name in _OPTIONS})
+        steps.bind(context)
         try:
             yield
         finally:
-            steps.unbind(watch.claim.flow_id)
+            steps.unbind(watch.claim.flow_id, context)
 
     def _cloud_of(self, taken: claims.Taken) -> cloud_session.Cloud:
         cloud = self.cloud()
@@ -205,13 +212,25 @@ class Conductor:
         return cloud
 
     def _settle(self, watch: Watch, outcome: runner.Outcome) -> None:
-        taken = watch.taken
-        with self.db.transaction() as session:
-            row = session.get_one(models.Flow, watch.claim.flow_id)
-            committed, first = row.committed, row.error
+        if outcome.error is None and (
+                outcome.direction is states.Direction.REVERT):
+            self._mark_reverted(watch)
+        after = claims.settle(
+            self.db, watch.claim,
+            lambda row: self._decide(watch.taken, outcome, row))
+        if self.only is not None and after is not states.Flow.QUEUED:
+            self.only.discard(watch.claim.flow_id)
+
+    def _decide(self, taken: claims.Taken, outcome: runner.Outcome,
+                row: models.Flow) -> tuple[states.Flow, dict[str, object]]:
+        error = outcome.error
+        if error is not None and row.cancel and not row.committed and (
+                outcome.direction is states.Direction.FORWARD):
+            # It failed before it had heard of the cancel.
+            error = errors.Cancelled(f'flow {row.id} was cancelled')
         decision = decisions.after(
-            direction=outcome.direction, error=outcome.error,
-            attempts=taken.attempts, committed=committed,
+            direction=outcome.direction, error=error,
+            attempts=taken.attempts, committed=row.committed,
             max_attempts=self.conf.conductor.max_attempts,
             retry_delay=self.conf.conductor.retry_delay,
             on_failure=taken.on_failure)
@@ -220,19 +239,14 @@ class Conductor:
             'direction': decision.direction.value,
             'run_after': models.now_ms() + int(decision.delay * 1000)}
         if decision.error is not None and not (
-                first and outcome.direction is states.Direction.REVERT):
+                row.error and outcome.direction is states.Direction.REVERT):
             values['error'] = decision.error.to_dict()
         elif decision.status is states.Flow.DONE:
             values['error'] = None
         if decision.status in (states.Flow.DONE, states.Flow.REVERTED):
             values['finished_at'] = models.now_ms()
             values['cancel'] = False
-        if decision.status is states.Flow.REVERTED:
-            self._mark_reverted(watch)
-        claims.settle(self.db, watch.claim, decision.status, **values)
-        if self.only is not None and decision.status is not (
-                states.Flow.QUEUED):
-            self.only.discard(watch.claim.flow_id)
+        return decision.status, values
 
     def _mark_reverted(self, watch: Watch) -> None:
         """Also when the flow was abandoned before its first step."""

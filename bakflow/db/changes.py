@@ -38,11 +38,16 @@ class Claim:
 
 
 def check_epoch(connection: sa.Connection, claim: Claim) -> None:
-    """See :meth:`Claim.fence`; for TaskFlow's own connections too."""
+    """See :meth:`Claim.fence`; for TaskFlow's own connections too.
+
+    The lock is the one for writing: two transactions that share a row and
+    then both want to write it (a step and the renewal of the lease) are a
+    deadlock for InnoDB.
+    """
     query = sa.select(models.Flow.epoch).where(
         models.Flow.id == claim.flow_id, models.Flow.epoch == claim.epoch)
     if connection.dialect.name != 'sqlite':
-        query = query.with_for_update(read=True)
+        query = query.with_for_update()
     if connection.execute(query).first() is None:
         raise errors.LeaseLost(
             f'another conductor owns flow {claim.flow_id} now',

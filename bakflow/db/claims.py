@@ -7,7 +7,7 @@ raises its epoch, and every write of a running flow checks it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,16 +85,26 @@ def renew(db: Database, claim: changes.Claim, lease: float) -> bool | None:
                 lease_until=models.now_ms() + int(lease * 1000)))
         if kept.rowcount != 1:      # type: ignore[attr-defined]
             return None
-        return bool(session.scalar(sa.select(models.Flow.cancel).where(
-            models.Flow.id == claim.flow_id)))
+        # Past the point of no return there is nothing to cancel.
+        return session.scalar(sa.select(models.Flow.id).where(
+            models.Flow.id == claim.flow_id, models.Flow.cancel,
+            sa.not_(models.Flow.committed))) is not None
 
 
-def settle(db: Database, claim: changes.Claim, after: states.Flow,
-           **values: Any) -> bool:
-    """End the claim with the flow's next status, if it still holds."""
+def settle(db: Database, claim: changes.Claim,
+           decide: Callable[[models.Flow], tuple[states.Flow,
+                                                 dict[str, Any]]]
+           ) -> states.Flow:
+    """End the claim with the flow's next status, if it still holds.
+
+    :param decide: the status and other columns, from the row as it is in
+        the transaction that writes them: so no cancel is missed.
+    """
     with db.transaction() as session:
         claim.fence(session)
-        return changes.move(session, after, claim.flow_id,
-                            before=(F.RUNNING,), actor=claim.actor,
-                            lease_until=0, owner=None, waits_for=None,
-                            **values)
+        after, values = decide(session.get_one(
+            models.Flow, claim.flow_id, with_for_update=True))
+        changes.move(session, after, claim.flow_id, before=(F.RUNNING,),
+                     actor=claim.actor, lease_until=0, owner=None,
+                     waits_for=None, **values)
+        return after

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
+import sqlalchemy as sa
 from oslo_log import log as logging
 from taskflow import engines
 from taskflow import exceptions as tf_errors
@@ -25,6 +26,10 @@ from bakflow.db.engine import Database
 from bakflow.engine import persistence
 
 LOG = logging.getLogger(__name__)
+
+#: Faults of the moment of the database.
+_DATABASE = (sa.exc.OperationalError, sa.exc.InterfaceError,
+             sa.exc.TimeoutError, tf_errors.StorageFailure)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +54,7 @@ def run(db: Database, taken: claims.Taken) -> Outcome:
         detail = persistence.flow_detail(backend, flow_id, taken.kind)
         graph = flows.build(taken.kind, flow_id)
         _same_atoms(graph, detail)
+        clock = _Clock(db, taken.claim)
         forward = taken.direction is states.Direction.FORWARD
         engine = engines.load(graph, flow_detail=detail, backend=backend,
                               engine='serial', never_resolve=forward)
@@ -60,15 +66,47 @@ def run(db: Database, taken: claims.Taken) -> Outcome:
         if forward:
             _go_on(engine, found)
         else:
-            _turn_back(engine, found)
-        engine.atom_notifier.register(
-            notifier.Notifier.ANY, _Clock(db, taken.claim).hear)
+            _turn_back(engine, found, clock.begun)
+        engine.atom_notifier.register(notifier.Notifier.ANY, clock.hear)
+        error = _run_forward(engine) if forward else _run_back(engine, names)
+    except errors.LeaseLost:
+        raise
+    except Exception as exc:    # noqa: BLE001 - a step may raise anything
+        error = cause(exc)
+    if isinstance(error, errors.LeaseLost):
+        raise error
+    return Outcome(taken.direction, error)
+
+
+def _run_forward(engine: Any) -> errors.BakflowError | None:
+    engine.run()
+    return None
+
+
+def _run_back(engine: Any, names: list[str]) -> errors.BakflowError | None:
+    """Only the steps' states tell how a revert ended.
+
+    TaskFlow raises what it finds in its rows: failures of earlier runs too,
+    and returns without a word where it could not revert.
+    """
+    raised: Exception | None = None
+    try:
         engine.run()
     except errors.LeaseLost:
         raise
     except Exception as exc:    # noqa: BLE001 - a step may raise anything
-        return Outcome(taken.direction, cause(exc))
-    return Outcome(taken.direction)
+        raised = exc
+    found = engine.storage.get_atoms_states(names)
+    left = [name for name in names
+            if found[name][0] not in (tf.REVERTED, tf.PENDING, tf.IGNORE)]
+    if not left:
+        return None
+    failed = engine.storage.get_revert_failures()
+    for name in left:
+        if name in failed and failed[name].exception is not None:
+            return cause(failed[name].exception)
+    return cause(raised or errors.UnknownError(
+        f'not reverted: {", ".join(left)}'))
 
 
 def _same_atoms(graph: Iterable[Any], detail: Iterable[Any]) -> None:
@@ -90,15 +128,20 @@ def _go_on(engine: Any, found: dict[str, tuple[str, str]]) -> None:
             engine.storage.reset(name)
 
 
-def _turn_back(engine: Any, found: dict[str, tuple[str, str]]) -> None:
+def _turn_back(engine: Any, found: dict[str, tuple[str, str]],
+               begun: Container[str]) -> None:
     """Nothing need have failed: every atom is told to revert.
 
     A revert that was stopped in the middle is terminal for TaskFlow; it is
-    taken up again.
+    taken up again. A step that failed, and was reset for a run that died
+    before it came to it, looks as if it had never run: TaskFlow would leave
+    what it made.
     """
     for name, (state, _) in found.items():
         if state == tf.REVERT_FAILURE:
             engine.storage.set_atom_state(name, tf.REVERTING)
+        elif state == tf.PENDING and name in begun:
+            engine.storage.set_atom_state(name, tf.RUNNING)
         engine.storage.set_atom_intention(name, tf.REVERT)
 
 
@@ -108,6 +151,11 @@ class _Clock:
     def __init__(self, db: Database, claim: changes.Claim) -> None:
         self._rows = records.Records(db, claim)
         self._times = dict(self._rows.notes().get('times') or {})
+
+    @property
+    def begun(self) -> Container[str]:
+        """Steps that were ever begun."""
+        return self._times.keys()
 
     def hear(self, state: str, details: dict[str, Any]) -> None:
         """TaskFlow tells that a step changed its state."""
@@ -131,11 +179,17 @@ def cause(exc: Exception) -> errors.BakflowError:
     for known in found:
         if isinstance(known, errors.BakflowError):
             return known
+    if any(isinstance(one, _DATABASE) for one in found):
+        return errors.ServiceUnavailable(
+            f'the database failed: {type(found[0]).__name__}',
+            hint='it is tried again; the log has more')
     first = found[0]
     LOG.error('A step failed in a way that bakflow does not know',
               exc_info=first)
+    # SQL and its values belong into the log, not into rows.
+    text = '' if isinstance(first, sa.exc.SQLAlchemyError) else f': {first}'
     return errors.UnknownError(
-        f'{type(first).__name__}: {first}',
+        f'{type(first).__name__}{text}',
         hint='this is a defect of bakflow: the log has the traceback')
 
 

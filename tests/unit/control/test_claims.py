@@ -69,7 +69,7 @@ def test_a_dead_owner_is_fenced(db, make_flow, flow_row):
     assert claims.renew(db, old, 60) is None
     assert claims.renew(db, new, 60) is False
     with pytest.raises(errors.LeaseLost):
-        claims.settle(db, old, states.Flow.DONE)
+        claims.settle(db, old, lambda row: (states.Flow.DONE, {}))
     with pytest.raises(errors.LeaseLost):
         records.Records(db, old).note('x', 1)
     with pytest.raises(errors.LeaseLost):

@@ -22,9 +22,9 @@ CASES = [
      (Flow.QUEUED, REVERT, 0, 2)),
     ((FORWARD, errors.Cancelled('x'), 0, 'hold', False),
      (Flow.QUEUED, REVERT, 0, 0)),
-    # past the head a cancel means: finish the cleanup, held if it fails
+    # past the head a cancel means: finish the cleanup
     ((FORWARD, errors.Cancelled('x'), 0, 'hold', True),
-     (Flow.HELD, FORWARD, 0, 0)),
+     (Flow.QUEUED, FORWARD, 0, 0)),
     ((FORWARD, TRANSIENT, 0, 'hold', False), (Flow.QUEUED, FORWARD, 15, 1)),
     ((FORWARD, TRANSIENT, 3, 'hold', False),
      (Flow.QUEUED, FORWARD, 120, 4)),
@@ -50,4 +50,4 @@ def test_decision(given, expected):
     assert (found.status, found.direction, found.delay,
             found.attempts) == expected
     assert found.error is error or error is None or isinstance(
-        error, errors.Interrupted)
+        error, errors.Interrupted | errors.Cancelled)
