@@ -92,9 +92,9 @@ class _Audit:
         tag = naming.parse(resource)
         if tag is None:
             return None
-        row = self._rows.get(resource.name)
-        if row is not None and (row.flow_id in self._live
-                                or row.status == T.KEPT.value):
+        row, flow = self._owner(resource, tag)
+        if flow in LIVE_FLOWS or (row is not None
+                                  and row.status == T.KEPT.value):
             return None
         stray = Stray('cloud', resource.kind, resource.id, resource.name,
                       f'{resource.status}, made {resource.created_at}',
@@ -104,7 +104,28 @@ class _Audit:
             stray.verdict = UNKNOWN
         elif tag.deployment not in ('', self.db.deployment):
             stray.verdict = FOREIGN
+        elif flow is None:
+            stray.verdict = UNKNOWN     # of a database that was lost?
         return stray
+
+    def _owner(self, resource: Resource, tag: naming.Tag
+               ) -> tuple[models.Temporary | None, str | None]:
+        """Its ledger row, and the status of its flow, as they are now.
+
+        Asked after the resource was seen: its row, its flow and their states
+        are older than it is. It may bear another name than the ledger's: a
+        restored volume gets its own before it loses the marks.
+        """
+        with self.db.transaction() as session:
+            row = session.scalars(
+                sa.select(models.Temporary)
+                .where(sa.or_(models.Temporary.cloud_id == resource.id,
+                              models.Temporary.name == resource.name))
+                .order_by(models.Temporary.cloud_id != resource.id)
+                .limit(1)).first()
+            flow = session.scalar(sa.select(models.Flow.status).where(
+                models.Flow.id == (row.flow_id if row else tag.flow)))
+        return row, flow
 
     def _delete(self, resource: Resource) -> bool:
         kind = self._kinds[resource.kind]
