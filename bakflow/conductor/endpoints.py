@@ -32,6 +32,18 @@ LOG = logging.getLogger(__name__)
 Handler = Callable[..., Any]
 
 
+def _defect(method: str, exc: Exception) -> dict[str, Any]:
+    """The text may hold SQL and its values: only the log tells it."""
+    LOG.error('%s failed', method, exc_info=exc)
+    if isinstance(exc, sa.exc.OperationalError | sa.exc.TimeoutError):
+        return envelope.failure(errors.ServiceUnavailable(
+            f'the database failed: {type(exc).__name__}',
+            hint='try again; the log of the conductor tells more'))
+    return envelope.failure(errors.UnknownError(
+        f'{method} failed: {type(exc).__name__}',
+        hint='the log of the conductor tells more'))
+
+
 def exposed(rule: str) -> Callable[[Handler], Handler]:
     """A method that may be called, and the policy rule that guards it."""
     def decorate(method: Handler) -> Handler:
@@ -48,7 +60,9 @@ def exposed(rule: str) -> Callable[[Handler], Handler]:
                 if kwargs and 'argument' in str(exc):
                     return envelope.failure(errors.InvalidRequest(
                         f'{method.__name__}: {exc}'))
-                raise
+                return _defect(method.__name__, exc)
+            except Exception as exc:    # noqa: BLE001 - answers anyway
+                return _defect(method.__name__, exc)
         return wrapper
     return decorate
 
@@ -84,7 +98,7 @@ class Endpoint(lookups.Lookups):
         known = self._repeated(models.Backup, cloud.project_id,
                                idempotency_key)
         if known is not None:
-            return self._backup(known)
+            return self._backup(known, wake=True)
         target = self.targets.known(target or self.targets.default)
         wanted = requests.choice(
             'image format', image_format, requests.FORMATS,
@@ -93,12 +107,19 @@ class Endpoint(lookups.Lookups):
                                      requests.ON_FAILURE, 'hold')
         document = requests.source(cloud.volumes.find_one(volume))
         self.targets.open(target)       # its errors come before any row
-        with self.db.transaction() as session:
-            row = requests.add_backup(
-                session, project_id=cloud.project_id, cloud=str(cloud.key),
-                document=document, target=target, name=name,
-                image_format=wanted, on_failure=on_failure,
-                key=idempotency_key)
+        try:
+            with self.db.transaction() as session:
+                row = requests.add_backup(
+                    session, project_id=cloud.project_id,
+                    cloud=str(cloud.key), document=document, target=target,
+                    name=name, image_format=wanted, on_failure=on_failure,
+                    key=idempotency_key)
+        except sa.exc.IntegrityError:
+            # The same request, at the same time, was a little quicker.
+            row = self._repeated(models.Backup, cloud.project_id,
+                                 idempotency_key)
+            if row is None:
+                raise
         return self._backup(row, wake=True)
 
     @exposed('backup:list')
@@ -134,7 +155,8 @@ class Endpoint(lookups.Lookups):
                       ) -> dict[str, Any]:
         """Accept the deletion of a backup."""
         return self._on_backup(context, backup, 'backup-delete',
-                               ('available', 'damaged', 'error'))
+                               ('available', 'damaged', 'error',
+                                'deleting'))     # one that was held
 
     @exposed('backup:verify')
     def verify_backup(self, context: RequestContext, *, backup: str
@@ -164,7 +186,7 @@ class Endpoint(lookups.Lookups):
         known = self._repeated(models.Restore, saved.project_id,
                                idempotency_key)
         if known is not None:
-            return self._restore(known)
+            return self._restore(known, wake=True)
         cloud_key = None
         if where['kind'] == 'file':
             if not context.local:
@@ -178,11 +200,18 @@ class Endpoint(lookups.Lookups):
                 volume = cloud.volumes.find_one(where['volume_id'])
                 requests.check_existing(volume, saved.size)
                 where['volume_id'] = volume.id
-        with self.db.transaction() as session:
-            row = requests.add_restore(
-                session, backup=saved, cloud=cloud_key, where=where,
-                volume_type=volume_type, zone=availability_zone,
-                on_failure=on_failure, key=idempotency_key)
+        try:
+            with self.db.transaction() as session:
+                row = requests.add_restore(
+                    session, cloud=cloud_key, where=where,
+                    backup=requests.still_usable(session, saved.id),
+                    volume_type=volume_type, zone=availability_zone,
+                    on_failure=on_failure, key=idempotency_key)
+        except sa.exc.IntegrityError:
+            row = self._repeated(models.Restore, saved.project_id,
+                                 idempotency_key)
+            if row is None:
+                raise
         return self._restore(row, wake=True)
 
     @exposed('restore:list')
@@ -316,6 +345,7 @@ class Endpoint(lookups.Lookups):
         scope = self._scope(context)
         with self.db.transaction() as session:
             row = requests.one_backup(session, ref, scope)
+            session.refresh(row, with_for_update=True)
             if row.status not in allowed:
                 raise errors.Conflict(
                     f'backup {row.id} is {row.status}; it must be '

@@ -16,6 +16,7 @@ from bakflow import errors, states
 from bakflow.cloud import volumes
 from bakflow.cloud.resources import GIB, Resource
 from bakflow.db import models
+from bakflow.db.records import LIVE_FLOWS
 
 B = states.Backup
 
@@ -173,6 +174,25 @@ def usable(backup: models.Backup) -> models.Backup:
             resource=f'backup {backup.id}',
             hint='only an available backup can be used')
     return backup
+
+
+def still_usable(session: orm.Session, backup_id: str) -> models.Backup:
+    """Look again, in the transaction that makes the restore.
+
+    :raises Conflict: in the meantime its deletion was accepted, or done.
+    """
+    row = usable(session.get_one(models.Backup, backup_id,
+                                 with_for_update=True))
+    deletion = session.scalars(sa.select(models.Flow.id).where(
+        models.Flow.owner_id == row.id, models.Flow.kind == 'backup-delete',
+        models.Flow.status.in_([s.value for s in LIVE_FLOWS])).limit(1)
+    ).first()
+    if deletion is not None:
+        raise errors.Conflict(
+            f'flow {deletion} deletes backup {row.id}',
+            resource=f'backup {row.id}',
+            hint=f'bakflow flow show {deletion}')
+    return row
 
 
 def one_backup(session: orm.Session, ref: str, project_id: str | None

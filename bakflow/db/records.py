@@ -109,6 +109,10 @@ class Records:
         self._move(B.DELETED, backup_id, (B.DELETING,),
                    finished_at=models.now_ms())
 
+    def backup_not_deleted(self, backup_id: str, status: str) -> None:
+        """The deletion was given up before anything was removed."""
+        self._move(B(status), backup_id, (B.DELETING,))
+
     def parent_of(self, backup_id: str) -> str | None:
         """The newest available backup of the same volume and target."""
         row = self.backup(backup_id)
