@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import traceback
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = 1
     if code == _SIGPIPE:
         _forget_stdout()
+    gc.freeze()     # the process ends: no last search of all its objects
     return code
 
 
