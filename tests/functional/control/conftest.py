@@ -108,7 +108,8 @@ def house(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
         path.write_text(
             f'[DEFAULT]\nstate_path = {tmp_path}/state\n'
             '[cloud]\ncloud = devcloud\nhttp_timeout = 5\n'
-            '[conductor]\nimage_format = qcow2\npoll = 0.05\nambiguity_grace = 0\n'
+            '[conductor]\nimage_format = qcow2\npoll = 0.05\n'
+            'ambiguity_grace = 0\n'
             'retry_delay = 0\ndelete_timeout = 20\n')
         conf = bakflow_conf.setup([], [str(path)])
         made = House(conf, dev)

@@ -120,8 +120,8 @@ def test_a_run_that_ends_late_forgets_only_itself(house):
     house.conductor._drive(first)       # loses at once
     assert house.conductor._watches == {flow: second}
     del house.conductor._watches[flow]
+    bound.__exit__(None, None, None)
     with pytest.raises(KeyError):
-        bound.__exit__(None, None, None)
         context.context_of(flow)
 
 
