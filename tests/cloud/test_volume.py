@@ -31,7 +31,7 @@ def here(request, tmp_path):
 
 
 def assert_clean(here, *restored):
-    here.bakflow('audit')
+    here.audit()
     assert here.ours() == []
 
 
