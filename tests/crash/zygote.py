@@ -42,7 +42,7 @@ def _run(request: dict) -> None:
         code = command.main(request['argv'])
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:
+    except BaseException:   # noqa: BLE001 - told, and the process ends
         traceback.print_exc()
         sys.stderr.flush()
     finally:
