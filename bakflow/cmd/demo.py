@@ -60,14 +60,16 @@ def fill(out: BinaryIO, seed: int = 20) -> None:
 
 
 def _files(chance: random.Random) -> bytes:
-    """1 MiB like a file system's: logs, tables, some that is compressed."""
-    lines = [' '.join(chance.choices(_WORDS, k=9)) + f' {i:08x}\n'
-             for i in range(256)]
-    logs = ''.join(chance.choices(lines, k=9000)).encode()
-    table = b''.join(chance.randrange(1 << 20).to_bytes(4, 'little')
-                     + bytes(12) for _ in range(12 << 10))
-    page = (logs + table)[:MIB - (MIB >> 3)]
-    return page + chance.randbytes(MIB - len(page))
+    """1 MiB like a file system's: logs, tables, and a quarter that is
+    packed already."""
+    notes = [''.join(
+        ' '.join(chance.choices(_WORDS, k=9)) + f' {chance.random()}\n'
+        for _ in range(4)) for _ in range(100)]
+    logs = ''.join(chance.choices(notes, k=2200)).encode()[:9 * MIB // 16]
+    table = bytearray(3 * MIB // 16)
+    for column in range(4):
+        table[column::16] = chance.randbytes(len(table) // 16)
+    return logs + table + chance.randbytes(MIB - len(logs) - len(table))
 
 
 def change(path: str, share: float = 0.01, seed: int = 21) -> int:
