@@ -177,12 +177,13 @@ def load_json(raw: bytes, name: str) -> dict[str, Any]:
 
     :raises StoreCorrupt: it is none; the error names the object ``name``.
     """
+    hint = 'Put the object back from a copy of the target, if there is one.'
     try:
         data = json.loads(raw.decode('utf-8', 'surrogatepass'))
     except (ValueError, RecursionError) as exc:
-        raise errors.StoreCorrupt(f'{name} holds no JSON: {exc}',
+        raise errors.StoreCorrupt(f'{name} holds no JSON: {exc}', hint=hint,
                                   resource=f'object {name}') from exc
     if not isinstance(data, dict):
-        raise errors.StoreCorrupt(f'{name} holds no JSON object',
+        raise errors.StoreCorrupt(f'{name} holds no JSON object', hint=hint,
                                   resource=f'object {name}')
     return data

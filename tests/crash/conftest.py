@@ -84,11 +84,9 @@ class Running:
     """A command that has been started."""
 
     def __init__(self, zygote: Zygote, pid: int, out: pathlib.Path,
-                 err: pathlib.Path, args=()) -> None:
+                 err: pathlib.Path) -> None:
         self._zygote = zygote
-        self._args = args
         self.pid = pid
-        self._t0=time.monotonic()
         self._out = out
         self._err = err
 
@@ -98,7 +96,6 @@ class Running:
 
     def wait(self) -> Ran:
         code = self._zygote.ask(wait=self.pid)
-        print('TIME', self._args, round(time.monotonic()-self._t0, 2))
         return Ran(code, self._out.read_text(), self._err.read_text())
 
 
@@ -141,7 +138,7 @@ class House:
             environment['BAKFLOW_FAULT'] = fault
         return Running(self._zygote, self._zygote.ask(
             argv=['--config-file', str(self.config), *args],
-            env=environment, out=str(out), err=str(err)), out, err, args)
+            env=environment, out=str(out), err=str(err)), out, err)
 
     def run(self, *args: str, fault: str | None = None,
             code: int = 0) -> Ran:
