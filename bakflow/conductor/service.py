@@ -266,7 +266,9 @@ def process_start(pid: int) -> int:
     """
     try:
         with open(f'/proc/{pid}/stat', 'rb') as file:
-            return int(file.read().rpartition(b')')[2].split()[19])
+            fields = file.read().rpartition(b')')[2].split()
+        # A zombie runs no more, whoever has yet to wait for it.
+        return 0 if fields[0] in (b'Z', b'X') else int(fields[19])
     except (OSError, ValueError, IndexError):
         return 0
 

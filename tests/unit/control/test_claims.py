@@ -130,6 +130,19 @@ def test_a_dead_process_of_this_host_is_known(db):
     assert not service.is_dead(f'other-{host}:{pid}:{start + 1}:x')
 
 
+def test_a_zombie_is_dead():
+    import subprocess
+    import sys
+    process = subprocess.Popen([sys.executable, '-c', 'input()'],
+                               stdin=subprocess.PIPE)
+    assert service.process_start(process.pid) > 0
+    process.kill()
+    import os
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert service.process_start(process.pid) == 0
+    process.communicate()
+
+
 def test_abandon_reverts_but_never_past_the_head(db, make_flow, flow_row):
     for committed, direction in ((False, 'revert'), (True, 'forward')):
         flow_id = make_flow(status='held', committed=committed, epoch=3)
