@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -96,7 +97,25 @@ class List(_Columns, lister.Lister):
              ) -> tuple[list[str], list[list[Any]]]:
         """Columns and rows in the format that was asked for."""
         self.shown = fields
-        return table.many(fields, rows, parsed_args.formatter)
+        found = list(rows)
+        if self._may_leave_out(parsed_args):
+            fields = self._that_fit(fields, found)
+        return table.many(fields, found, parsed_args.formatter)
+
+    def _may_leave_out(self, args: argparse.Namespace) -> bool:
+        return (args.formatter == 'table' and self.app.stdout.isatty()
+                and not (args.columns or args.max_width or args.fit_width
+                         or args.sort_columns))
+
+    def _that_fit(self, fields: Sequence[table.Field], rows: Sequence[Row]
+                  ) -> Sequence[table.Field]:
+        room = shutil.get_terminal_size((80, 24)).columns
+        fit = table.fitting(fields, rows, room)
+        hidden = [f.label for f in fields if f not in fit]
+        if hidden and rows:
+            self.say(f'no room for: {", ".join(hidden)} (-c NAME shows any, '
+                     f'-f json all)')
+        return fit
 
     def produce_output(self, parsed_args: argparse.Namespace,
                        column_names: Sequence[str], data: Any) -> int:

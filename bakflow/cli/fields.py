@@ -8,11 +8,11 @@ BACKUPS = (
     Field('id', 'ID'),
     Field('name', 'Name', width=32),
     Field('status', 'Status'),
-    Field('volume_name', 'Volume', width=32),
-    Field('size_bytes', 'Size', 'size'),
-    Field('new_bytes', 'New', 'size'),
-    Field('stored_bytes', 'Stored', 'size'),
-    Field('created_at', 'Created', 'time'),
+    Field('volume_name', 'Volume', width=32, spare=4),
+    Field('size_bytes', 'Size', 'size', spare=1),
+    Field('new_bytes', 'New', 'size', spare=5),
+    Field('stored_bytes', 'Stored', 'size', spare=3),
+    Field('created_at', 'Created', 'time', spare=2),
 )
 BACKUPS_LONG = BACKUPS[:4] + (
     Field('volume_id', 'Volume ID'),
@@ -51,11 +51,11 @@ BACKUP = (
 )
 RESTORES = (
     Field('id', 'ID'),
-    Field('backup_id', 'Backup'),
+    Field('backup_id', 'Backup', spare=4),
     Field('status', 'Status'),
     Field('to', 'To', width=48),
-    Field('bytes_done', 'Written', 'size'),
-    Field('created_at', 'Created', 'time'),
+    Field('bytes_done', 'Written', 'size', spare=3),
+    Field('created_at', 'Created', 'time', spare=2),
 )
 RESTORES_LONG = (
     *RESTORES,
@@ -81,9 +81,9 @@ FLOWS = (
     Field('kind', 'Kind'),
     Field('status', 'Status'),
     Field('resumable', 'Resumable'),
-    Field('owner_id', 'For'),
-    Field('error', 'Error', 'error', width=48),
-    Field('created_at', 'Created', 'time'),
+    Field('owner_id', 'For', spare=3),
+    Field('error', 'Error', 'error', width=48, spare=1),
+    Field('created_at', 'Created', 'time', spare=2),
 )
 FLOWS_LONG = (
     *FLOWS,
@@ -113,11 +113,11 @@ FLOW = (
 TARGETS = (
     Field('name', 'Name', width=32),
     Field('driver', 'Driver'),
-    Field('location', 'Location', width=60),
+    Field('location', 'Location', width=60, spare=3),
     Field('state', 'State', width=48),
     Field('backups', 'Backups'),
-    Field('objects', 'Objects'),
-    Field('bytes', 'Size', 'size'),
+    Field('objects', 'Objects', spare=2),
+    Field('bytes', 'Size', 'size', spare=1),
 )
 TARGET = (
     Field('name', 'Name'),
@@ -138,8 +138,8 @@ STRAYS = (
     Field('where', 'Where'),
     Field('kind', 'Kind'),
     Field('id', 'ID'),
-    Field('name', 'Name', width=48),
-    Field('verdict', 'Verdict'),
-    Field('what', 'What', width=60),
+    Field('name', 'Name', width=48, spare=3),
+    Field('verdict', 'Verdict', spare=1),
+    Field('what', 'What', width=60, spare=2),
     Field('fixed', 'Fixed'),
 )

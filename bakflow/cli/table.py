@@ -26,12 +26,15 @@ class Field:
     :param label: the heading in a table.
     :param show: how a table writes the value; see :data:`SHOW`.
     :param width: most characters in a list; longer text is cut there.
+    :param spare: 0 is always shown; the others leave a list that is too
+        wide for the terminal, the highest first.
     """
 
     name: str
     label: str
     show: str = 'text'
     width: int | None = None
+    spare: int = 0
 
 
 def _one_error(value: Any) -> str:
@@ -106,6 +109,28 @@ def many(fields: Sequence[Field], rows: Iterable[Mapping[str, Any]],
     return ([f.name for f in fields],
             [[machine(row.get(f.name), formatter) for f in fields]
              for row in rows])
+
+
+def fitting(fields: Sequence[Field], rows: Sequence[Mapping[str, Any]],
+            room: int) -> list[Field]:
+    """The fields that a terminal of this width has room for.
+
+    A line that wraps is read by nobody, and half an id is of no use.
+    """
+    kept = [f for f in fields if not f.spare]
+    for spare in sorted((f for f in fields if f.spare),
+                        key=lambda f: f.spare):
+        if _width([*kept, spare], rows) <= room:
+            kept.append(spare)
+    return [f for f in fields if f in kept]
+
+
+def _width(fields: Sequence[Field], rows: Sequence[Mapping[str, Any]]
+           ) -> int:
+    """Of the table as cliff draws it: ``| cell | cell |``."""
+    return 1 + sum(3 + max([len(f.label)] + [
+        len(_list_cell(f, row.get(f.name)).human_readable())
+        for row in rows]) for f in fields)
 
 
 def one(fields: Sequence[Field], row: Mapping[str, Any], formatter: str

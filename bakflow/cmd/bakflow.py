@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 import traceback
@@ -20,6 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     130: Ctrl-C; 141: nobody reads the output.
     """
     from bakflow.cli import app
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a name that the terminal cannot show must not stop us
+            stream.reconfigure(errors='backslashreplace')
     try:
         code = app.run(None if argv is None else list(argv))
         sys.stdout.flush()

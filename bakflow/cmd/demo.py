@@ -95,10 +95,7 @@ def change(path: str, share: float = 0.01, seed: int = 21) -> int:
 # -- the stage --------------------------------------------------------------
 
 class Stage:
-    """Tells the story, and runs commands in it.
-
-    :ivar seconds: how long each command took.
-    """
+    """Tells the story, and runs commands in it."""
 
     def __init__(self, folder: str, clouds: str) -> None:
         self._config = os.path.join(folder, 'bakflow.conf')
@@ -112,7 +109,6 @@ class Stage:
             'HOME': folder, 'PYTHONUNBUFFERED': '1'}
         self._colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
         self._number = 0
-        self.seconds: dict[str, float] = {}
 
     def tell(self, words: str) -> None:
         """A line of the story."""
@@ -126,7 +122,7 @@ class Stage:
         print('   ' + (words if good is None
                        else self._paint(code, words)), flush=True)
 
-    def run(self, *words: str, shown: bool = True) -> None:
+    def run(self, *words: str) -> None:
         """One command, before the eyes of the user.
 
         :raises Failed: it exits with anything but 0.
@@ -136,12 +132,12 @@ class Stage:
         began = time.monotonic()
         done = subprocess.run(      # noqa: S603 - our own command
             self._command(*words), env=self._environment, timeout=_PATIENCE,
-            stdin=subprocess.DEVNULL,
-            stdout=None if shown else subprocess.DEVNULL, check=False)
-        self.seconds[' '.join(words[:2])] = time.monotonic() - began
+            stdin=subprocess.DEVNULL, check=False)
         if done.returncode:
             raise Failed(f'bakflow {shlex.join(words)} exits with '
                          f'{done.returncode}')
+        print(self._paint('2', f'  {time.monotonic() - began:.1f} s'),
+              flush=True)
 
     def ask(self, *words: str) -> Any:
         """The answer of a command as data, without showing it."""

@@ -514,3 +514,21 @@ def test_the_second_ctrl_c_ends_at_once():
                           capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, 'once\n')
     assert done.stderr.strip() == 'stopped at once'
+
+
+# -- a terminal without room --------------------------------------------------
+
+@pytest.mark.parametrize('width', [70, 80, 100, 130])
+def test_a_narrow_terminal_keeps_whole_ids(world, monkeypatch, width):
+    monkeypatch.setenv('COLUMNS', str(width))
+    world.tty = True
+    assert world.run('backup', 'list') == 0
+    assert BACKUP in world.out
+    assert all(len(line) <= width for line in world.out.splitlines())
+    # what is missing is told, and can be had
+    assert ('no room for: ' in world.err) == (width < 120)
+    assert world.run('backup', 'list', '-c', 'Volume', '-c', 'New') == 0
+    assert '| web ' in world.out
+    world.tty = False
+    assert world.run('backup', 'list') == 0
+    assert '60.0 MiB' in world.out
