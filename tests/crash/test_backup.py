@@ -194,6 +194,12 @@ def test_cancelled_by_another_process(house: House) -> None:
             house.state / 'bakflow.db')) as db:
         until(lambda: db.execute('SELECT cancel FROM flows').fetchone()[0],
               'the wish to cancel')
+        # A conductor hears of it when it renews its lease.
+        for _ in range(2):
+            seen, = db.execute('SELECT lease_until FROM flows').fetchone()
+            until(lambda seen=seen: db.execute(
+                'SELECT lease_until FROM flows').fetchone()[0] > seen,
+                'a renewal')
     hold.release()
     assert running.wait().code == 1
     assert canceller.wait().code == 0
