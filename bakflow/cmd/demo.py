@@ -187,7 +187,8 @@ def play(cloud: DevCloud, stage: Stage) -> dict[str, Any]:
     stage.say(f'tuesday: {text.size(changed)} changed, '
               f'{text.size(second["stored_bytes"])} stored; monday took '
               f'{text.size(first["stored_bytes"])}', True)
-    stage.tell('Delete the first. The second does not need it.')
+    stage.tell('Delete the first. What the second shares with it stays: '
+               'nearly all.')
     stage.run('backup', 'delete', 'monday')
     stage.run('target', 'collect', 'local', '-c', 'status',
               '-c', 'freed')
