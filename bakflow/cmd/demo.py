@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -245,13 +247,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--keep', action='store_true',
                         help='leave the folder, and tell its name')
     args = parser.parse_args(argv)
+    # the cloud looks into images as Glance does, and wonders aloud
+    logging.basicConfig(level=logging.ERROR)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = tempfile.mkdtemp(prefix='bakflow-demo-')
         if args.keep:
             stack.callback(print, f'kept: {folder}')
         else:
-            stack.callback(_remove, folder)
+            stack.callback(shutil.rmtree, folder)
         cloud = stack.enter_context(DevCloud(
             os.path.join(folder, 'cloud'), delay=_DELAY, hashes=False))
         clouds = os.path.join(folder, 'clouds.yaml')
@@ -276,11 +280,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f'of changes), the first deleted, the second restored and '
             f'equal, nothing left behind.', True)
     return 0
-
-
-def _remove(folder: str) -> None:
-    import shutil
-    shutil.rmtree(folder)
 
 
 if __name__ == '__main__':
