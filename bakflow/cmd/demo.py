@@ -248,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='leave the folder, and tell its name')
     args = parser.parse_args(argv)
     # the cloud looks into images as Glance does, and wonders aloud
-    logging.basicConfig(level=logging.ERROR)
+    logging.basicConfig(level=logging.CRITICAL)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = tempfile.mkdtemp(prefix='bakflow-demo-')
