@@ -18,7 +18,7 @@ from bakflow import errors, states
 from bakflow.cloud import naming, waiting
 from bakflow.cloud.resources import Resource
 from bakflow.conductor.service import Conductor
-from bakflow.db import models
+from bakflow.db import changes, models
 from bakflow.db.records import LIVE_FLOWS
 
 LOG = logging.getLogger(__name__)
@@ -183,14 +183,12 @@ class _Audit:
 
     def _close(self, row: models.Temporary) -> None:
         with self.db.transaction() as session:
-            session.execute(
-                sa.update(models.Temporary)
-                .where(models.Temporary.id == row.id,
-                       models.Temporary.status == row.status)
-                .values(status=T.GONE.value, last_error=None))
-            session.add(models.Event(
-                kind='temporary', subject_id=str(row.id), before=row.status,
-                after=T.GONE.value, actor='audit'))
+            if row.status == T.INTENDED.value:
+                changes.move(session, T.RELEASING, row.id,
+                             before=(T.INTENDED,), actor='audit')
+            changes.move(session, T.GONE, row.id, last_error=None,
+                         before=(T.LIVE, T.RELEASING, T.ORPHANED),
+                         actor='audit')
 
     # -- stores -----------------------------------------------------------
 
